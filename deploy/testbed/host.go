@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+// hostTools names the Debian package of each program of the host that the test bed calls.
+var hostTools = map[string]string{
+	"qemu-system-x86_64": "qemu-system-x86",
+	"mmdebstrap":         "mmdebstrap",
+	"mkfs.ext4":          "e2fsprogs",
+	"ssh":                "openssh-client",
+	"ssh-keygen":         "openssh-client",
+}
+
+// needTools makes sure that the programs are there. As root on a Debian it installs the packages that are missing;
+// otherwise it says which they are.
+func needTools(ctx context.Context, programs ...string) error {
+	var missing []string
+	for _, program := range programs {
+		if _, err := exec.LookPath(program); err != nil {
+			missing = append(missing, hostTools[program])
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	install := "apt-get install --no-install-recommends " + strings.Join(missing, " ")
+	if _, err := exec.LookPath("apt-get"); err != nil || os.Geteuid() != 0 {
+		return &hintError{fmt.Errorf("host: packages missing: %s", strings.Join(missing, " ")), install}
+	}
+	p := startProgress("host packages")
+	defer p.stop()
+	for _, args := range [][]string{
+		{"update"},
+		append([]string{"install", "-y", "--no-install-recommends"}, missing...),
+	} {
+		p.setStage("apt-get " + args[0])
+		cmd := exec.CommandContext(ctx, "apt-get", args...)
+		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+		cmd.Stdout, cmd.Stderr = p, p
+		if err := cmd.Run(); err != nil {
+			return &hintError{fmt.Errorf("host: %s: %w\n%s", cmd, err, p.tail(10)), install}
+		}
+	}
+	return nil
+}
+
+const defaultMirror = "http://deb.debian.org/debian"
+
+// mirror is the Debian archive that images are made from: LICTOR_TESTBED_MIRROR, else the one that the host's own
+// apt uses, else the public one.
+func mirror(ctx context.Context) string {
+	if m := os.Getenv("LICTOR_TESTBED_MIRROR"); m != "" {
+		return m
+	}
+	out, err := exec.CommandContext(ctx, "apt-get", "indextargets", "--format", "$(REPO_URI)",
+		"Origin: Debian", "Label: Debian", "Identifier: Packages").Output()
+	if fields := strings.Fields(string(out)); err == nil && len(fields) > 0 {
+		return fields[0]
+	}
+	return defaultMirror
+}
+
+// sshKey returns the path of the private key for the guests, made on first use, and the text of its public half.
+func sshKey(ctx context.Context, cache string) (path, public string, err error) {
+	path = cache + "/id_ed25519"
+	unlock, err := lock(ctx, path+".lock")
+	if err != nil {
+		return "", "", err
+	}
+	defer unlock()
+	if _, err := os.Stat(path + ".pub"); errors.Is(err, os.ErrNotExist) {
+		if err := needTools(ctx, "ssh-keygen"); err != nil {
+			return "", "", err
+		}
+		out, err := exec.CommandContext(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lictor-testbed", "-f", path).CombinedOutput()
+		if err != nil {
+			return "", "", fmt.Errorf("ssh key: %w: %s", err, out)
+		}
+	}
+	b, err := os.ReadFile(path + ".pub")
+	if err != nil {
+		return "", "", fmt.Errorf("ssh key: %w", err)
+	}
+	return path, strings.TrimSpace(string(b)), nil
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// imageSize is the size of the root file system; the file is sparse.
+const imageSize = "6G"
+
+// An image is the directory of a built image.
+type image string
+
+func (i image) disk() string   { return filepath.Join(string(i), "root.img") }
+func (i image) kernel() string { return filepath.Join(string(i), "vmlinuz") }
+func (i image) initrd() string { return filepath.Join(string(i), "initrd.img") }
+
+func runImage(ctx context.Context, args []string) error {
+	if len(args) != 1 {
+		return errors.New("image: one suite wanted")
+	}
+	img, err := ensureImage(ctx, args[0])
+	if err != nil {
+		return err
+	}
+	fmt.Println(string(img))
+	return nil
+}
+
+// ensureImage returns the image of a suite and builds it first when the cache has none for the present recipe.
+func ensureImage(ctx context.Context, suite string) (image, error) {
+	if err := checkSuite(suite); err != nil {
+		return "", err
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		return "", err
+	}
+	_, public, err := sshKey(ctx, cache)
+	if err != nil {
+		return "", err
+	}
+	key, err := imageKey(suite, public)
+	if err != nil {
+		return "", err
+	}
+	img := image(filepath.Join(cache, "images", key))
+	unlock, err := lock(ctx, string(img)+".lock")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if _, err := os.Stat(img.disk()); err == nil {
+		return img, nil
+	}
+	if err := needTools(ctx, "mmdebstrap", "mkfs.ext4"); err != nil {
+		return "", err
+	}
+	p := startProgress(suite + " image")
+	err = buildImage(ctx, p, suite, public, img)
+	took := p.stop()
+	if err != nil {
+		return "", fmt.Errorf("image %q: %w\n%s", key, err, p.tail(20))
+	}
+	say("%s image: built in %.0fs", suite, took.Seconds())
+	return img, nil
+}
+
+// buildImage makes the image in a temporary directory beside its place and renames it there when it is complete.
+func buildImage(ctx context.Context, p *progress, suite, publicKey string, img image) error {
+	tmp, err := os.MkdirTemp(filepath.Dir(string(img)), ".building-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	root, recipe, out := filepath.Join(tmp, "root"), filepath.Join(tmp, "recipe"), image(filepath.Join(tmp, "image"))
+	if err := os.CopyFS(tmp, recipeFS); err != nil {
+		return err
+	}
+	p.setStage("mmdebstrap")
+	if err := debstrap(ctx, p, suite, publicKey, recipe, root); err != nil {
+		return err
+	}
+	if err := os.Mkdir(string(out), 0o700); err != nil {
+		return err
+	}
+	p.setStage("kernel")
+	for pattern, to := range map[string]string{"boot/vmlinuz-*": out.kernel(), "boot/initrd.img-*": out.initrd()} {
+		if err := copyOne(filepath.Join(root, pattern), to); err != nil {
+			return err
+		}
+	}
+	p.setStage("mkfs.ext4")
+	mkfs := exec.CommandContext(ctx, "mkfs.ext4", "-q", "-F", "-L", "root", "-m", "0", "-d", root, out.disk(), imageSize)
+	mkfs.Stdout, mkfs.Stderr = p, p
+	if err := mkfs.Run(); err != nil {
+		return fmt.Errorf("mkfs.ext4: %w", err)
+	}
+	return os.Rename(string(out), string(img))
+}
+
+func debstrap(ctx context.Context, p *progress, suite, publicKey, recipe, root string) error {
+	packages, err := recipePackages()
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "mmdebstrap", "--variant=minbase", "--format=directory",
+		"--include="+strings.Join(packages, ","),
+		// The Release file of sid, and of a mirror's snapshot, may have expired.
+		`--aptopt=Acquire::Check-Valid-Until "false"`,
+		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
+		"--dpkgopt=path-exclude=/usr/share/locale/*",
+		fmt.Sprintf("--customize-hook=sh %q \"$1\"", filepath.Join(recipe, "customize.sh")),
+		suite, root, mirror(ctx))
+	cmd.Env = append(os.Environ(), "LICTOR_OVERLAY="+filepath.Join(recipe, "overlay"), "LICTOR_PUBKEY="+publicKey)
+	cmd.Stdout, cmd.Stderr = p, p
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("mmdebstrap: %w", err)
+	}
+	return nil
+}
+
+// copyOne copies the one file that matches pattern.
+func copyOne(pattern, to string) error {
+	found, err := filepath.Glob(pattern)
+	if err != nil || len(found) != 1 {
+		return fmt.Errorf("%s: %d files, want 1", pattern, len(found))
+	}
+	from, err := os.Open(found[0])
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	f, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, from)
+	return errors.Join(err, f.Close())
+}

@@ -1,0 +1,106 @@
+// Testbed makes throw-away Debian guests with a real systemd and cgroup v2, and runs Go tests in them.
+//
+// # Theory of operation
+//
+// An image is a Debian root file system on ext4 with its kernel and initrd beside it, made by mmdebstrap from the
+// recipe directory embedded in this program. It is kept in the cache under a hash of the recipe, so a changed recipe
+// is a new image and two builders of one image take turns on a lock.
+//
+// A guest is one qemu process, by default under software emulation, whose writes to the disk go to a temporary
+// overlay. Everything known about it is a directory in the cache (state.json, console, qemu's own output), so that
+// any later invocation finds it by name. A fresh guest dies with the process that booted it (PR_SET_PDEATHSIG); a
+// kept one lives until "down".
+//
+// Commands reach the guest over ssh to a port forwarded from 127.0.0.1, through one master connection per guest: the
+// key exchange costs a second under emulation, a further command on the same connection a tenth of that. Files do not
+// go over ssh, whose ciphers are slow there, but over a TCP connection that the guest opens to the host (10.0.2.2)
+// and that carries one stream.
+//
+// "run" is what make calls: it lists the packages with integration tests, boots the guests and starts, for each of
+// them, one "go test -exec 'testbed exec'". The go command compiles on the host; exec, its child, ships one test
+// binary, runs it as root in the guest in a scope of its own, streams its output, passes signals and the exit status
+// on, and adds the numbers of tests passed, failed and skipped to the tally that run reads at the end.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"text/tabwriter"
+)
+
+// A command is one word of the command line.
+type command struct {
+	name  string
+	args  string
+	about string
+	run   func(ctx context.Context, args []string) error
+}
+
+func commands() []command {
+	return []command{
+		{"image", "SUITE", "build the disk image of a suite unless the cache has it, and print its directory", runImage},
+		{"up", "--suite S [--name N] [--mem MIB]", "boot a guest and keep it running", runUp},
+		{"down", "--suite S | --name N | --all", "power kept guests off", runDown},
+		{"ssh", "--suite S [--user U] [-- COMMAND…]", "open a shell, or run a command, in a kept guest", runSSH},
+		{"cp", "--suite S SOURCE… DESTINATION", "copy files of the host into a directory of the guest", runCopy},
+	}
+}
+
+// An exitError ends the program with the status of something it ran, which has said everything itself.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// A hintError carries the command or setting that helps.
+type hintError struct {
+	err  error
+	hint string
+}
+
+func (e *hintError) Error() string { return e.err.Error() }
+func (e *hintError) Unwrap() error { return e.err }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	err := dispatch(ctx, os.Args[1:])
+	stop()
+	os.Exit(report(err))
+}
+
+func dispatch(ctx context.Context, args []string) error {
+	if len(args) > 0 {
+		for _, c := range commands() {
+			if c.name == args[0] {
+				return c.run(ctx, args[1:])
+			}
+		}
+	}
+	tw := tabwriter.NewWriter(os.Stderr, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "usage:")
+	for _, c := range commands() {
+		fmt.Fprintf(tw, "  testbed %s %s\t%s\n", c.name, c.args, c.about)
+	}
+	tw.Flush()
+	return exitError(2)
+}
+
+// report tells a person what went wrong and returns the exit status for it.
+func report(err error) int {
+	if err == nil {
+		return 0
+	}
+	var status exitError
+	if errors.As(err, &status) {
+		return int(status)
+	}
+	fmt.Fprintln(os.Stderr, "testbed: error:", err)
+	var hint *hintError
+	if errors.As(err, &hint) {
+		fmt.Fprintln(os.Stderr, "testbed: hint:", hint.hint)
+	}
+	return 1
+}

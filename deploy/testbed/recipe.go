@@ -1,0 +1,69 @@
+package main
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+)
+
+//go:embed all:recipe
+var recipeFS embed.FS
+
+// suites are the Debian releases that guests are made of, with the major version of systemd each has; zero where
+// it moves.
+var suites = map[string]int{
+	"bookworm": 252,
+	"trixie":   257,
+	"sid":      0,
+}
+
+func checkSuite(suite string) error {
+	if _, ok := suites[suite]; ok {
+		return nil
+	}
+	var names []string
+	for name := range suites {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return &hintError{fmt.Errorf("suite %q: unknown", suite), "suites are " + strings.Join(names, ", ")}
+}
+
+// recipePackages returns the packages of a guest.
+func recipePackages() ([]string, error) {
+	f, err := recipeFS.Open("recipe/packages.txt")
+	if err != nil {
+		return nil, fmt.Errorf("recipe: %w", err)
+	}
+	defer f.Close()
+	var packages []string
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if line := strings.TrimSpace(lines.Text()); line != "" && !strings.HasPrefix(line, "#") {
+			packages = append(packages, line)
+		}
+	}
+	return packages, nil
+}
+
+// imageKey names an image by everything that goes into it but the state of the archive.
+func imageKey(suite, publicKey string) (string, error) {
+	h := sha256.New()
+	fmt.Fprintf(h, "%s\n%s\n%s\n", suite, publicKey, imageSize)
+	err := fs.WalkDir(recipeFS, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := recipeFS.ReadFile(path)
+		fmt.Fprintf(h, "%s %d\n%s", path, len(b), b)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("recipe: %w", err)
+	}
+	return suite + "-" + hex.EncodeToString(h.Sum(nil))[:12], nil
+}
