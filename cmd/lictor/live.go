@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+
+	"github.com/scidex/lictor/events"
+)
+
+// Live is what the kernel says about one run at this moment, read from its ledger cgroup. Nil is not known.
+type Live struct {
+	Run   events.RunID
+	State events.State // starting, running or grace
+
+	MemoryCurrent *uint64 // memory.current, bytes
+	InactiveFile  *uint64 // memory.stat inactive_file, bytes: page cache that the kernel takes back first
+	MemoryPeak    *uint64 // memory.peak, bytes
+	CPUSeconds    *float64
+	Tasks         *uint64
+	PIDs          []int // members of the scope
+	Cgroup        string
+}
+
+// Memory returns what the run holds on to: memory.current without the page cache that it can lose any time.
+func (l *Live) Memory() *uint64 {
+	if l.MemoryCurrent == nil || l.InactiveFile == nil {
+		return l.MemoryCurrent
+	}
+	n := *l.MemoryCurrent - min(*l.MemoryCurrent, *l.InactiveFile)
+	return &n
+}
+
+// liveSource tells which runs are alive. It lists every run whose ledger exists in the manager of the mode.
+type liveSource interface {
+	Live(ctx context.Context, mode Mode) ([]Live, error)
+}
+
+// live returns the live runs by id. Without a source there are none, and known is false.
+func (a *App) live(ctx context.Context) (runs map[events.RunID]*Live, known bool) {
+	if a.Scopes == nil {
+		return nil, false
+	}
+	list, err := a.Scopes.Live(ctx, a.Mode())
+	if err != nil {
+		a.talk("live scopes are not known: %v", err)
+		return nil, false
+	}
+	runs = make(map[events.RunID]*Live, len(list))
+	for i := range list {
+		runs[list[i].Run] = &list[i]
+	}
+	return runs, true
+}

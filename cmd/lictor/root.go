@@ -1,0 +1,95 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+const rootLong = `lictor runs each analysis in a systemd scope of its own, with memory and time limits that the kernel and systemd
+enforce, and says afterwards why it ended.
+
+Runs are named by their id, an unambiguous prefix of it, or the analysis id (then the latest run of it is meant).`
+
+// newRootCommand returns the command tree.
+func newRootCommand(app *App) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "lictor",
+		Short:         "Run analyses inside hard limits, and know why they ended",
+		Long:          rootLong,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          unknownCommand,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetIn(app.Stdin)
+	root.SetOut(app.Stdout)
+	root.SetErr(app.Stderr)
+	root.SetFlagErrorFunc(flagError)
+	root.PersistentFlags().BoolVar(&app.system, "system", false, "the system's manager (default for root)")
+	root.PersistentFlags().BoolVar(&app.user, "user", false, "the own user manager (default for everybody else)")
+	root.PersistentPreRunE = func(*cobra.Command, []string) error { return oneManager(app) }
+	root.AddCommand(commands(app)...)
+	return root
+}
+
+func oneManager(app *App) error {
+	if app.system && app.user {
+		return usageError("--system and --user: choose one")
+	}
+	return nil
+}
+
+// unknownCommand refuses words that are no command, with the nearest ones as a hint.
+func unknownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	err := usageError("unknown command %q", args[0])
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return withHint(err, "lictor "+strings.Join(near, ", lictor "))
+	}
+	return withHint(err, "lictor help lists the commands")
+}
+
+// flagError is what cobra calls for a flag that it cannot read.
+func flagError(cmd *cobra.Command, err error) error {
+	return withHint(withCode(exitUsage, err), cmd.CommandPath()+" --help lists the flags")
+}
+
+// exactly, atMost and atLeast count arguments. They are cobra's, with our words and exit status.
+func exactly(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == n {
+			return nil
+		}
+		return argsError(cmd, args, "needs "+what)
+	}
+}
+
+func atMost(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) <= n {
+			return nil
+		}
+		return argsError(cmd, args, "takes "+what)
+	}
+}
+
+func atLeast(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= n {
+			return nil
+		}
+		return argsError(cmd, args, "needs "+what)
+	}
+}
+
+func argsError(cmd *cobra.Command, args []string, problem string) error {
+	got := "got nothing"
+	if len(args) > 0 {
+		got = fmt.Sprintf("got %q", args)
+	}
+	return withHint(usageError("%s %s, %s", cmd.Name(), problem, got), cmd.CommandPath()+" --help")
+}
