@@ -1,0 +1,64 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Kill sends SIGKILL to every process of the cgroup and its descendants, in one step against which a fork bomb does not help
+// (cgroup.kill, Linux 5.14). It works on frozen cgroups. It returns when the signals are sent, not when the processes
+// are gone: wait for [Group.Events]; a process in uninterruptible sleep can take for ever.
+//
+// On older kernels the cgroup is frozen, its processes are killed one by one until no new one turns up, and it is thawed.
+func (g *Group) Kill() error {
+	err := g.write("cgroup.kill", "1")
+	if errors.Is(err, ErrUnsupported) {
+		return g.killOneByOne()
+	}
+	return err
+}
+
+// maxKillPasses bounds the fallback. A frozen cgroup needs two passes; freezing takes a moment, during which a fork bomb
+// goes on.
+const maxKillPasses = 1000
+
+func (g *Group) killOneByOne() (err error) {
+	if err := g.Freeze(true); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, g.Freeze(false)) }()
+	killed := make(map[int]bool)
+	for range maxKillPasses {
+		sent, err := g.Signal(unix.SIGKILL)
+		if err != nil {
+			return err
+		}
+		fresh := false
+		for _, s := range sent {
+			if s.Err != nil {
+				return fmt.Errorf("cgroup %q: kill %d: %w", g.path, s.PID, s.Err)
+			}
+			fresh = fresh || !killed[s.PID]
+			killed[s.PID] = true
+		}
+		frozen, err := g.Frozen()
+		if err != nil {
+			return err
+		}
+		if frozen && !fresh {
+			return nil
+		}
+	}
+	return fmt.Errorf("cgroup %q: processes keep appearing after %d passes", g.path, maxKillPasses)
+}
+
+// Freeze stops the cgroup and its descendants, or lets them run again (cgroup.freeze). It returns before they have stopped:
+// wait for [Group.Events]. A frozen process can be killed; other signals wait until it runs.
+func (g *Group) Freeze(frozen bool) error {
+	if frozen {
+		return g.write("cgroup.freeze", "1")
+	}
+	return g.write("cgroup.freeze", "0")
+}

@@ -1,0 +1,208 @@
+package cgroup
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// lifeSign is a file that every cgroup has from the first moment to the last: cgroup.procs is also in the root, where
+// cgroup.events is not.
+const lifeSign = "cgroup.procs"
+
+// firstToGo names, for a controller, the file that the kernel removes before the controller's others (css_clear_dir walks
+// the cftype arrays in order). While it is there the removal of the cgroup has not begun.
+var firstToGo = map[string]string{
+	"memory": "memory.current",
+	"pids":   "pids.max",
+}
+
+// open opens a file of the group through the directory. The caller closes the descriptor.
+func (g *Group) open(file string, flags int) (int, error) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.fd < 0 {
+		return -1, fileError(g.path, file, ErrClosed)
+	}
+	fd, err := ignoringEINTR(func() (int, error) {
+		return unix.Openat(g.fd, file, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	})
+	switch {
+	case err == nil:
+		return fd, nil
+	case errors.Is(err, unix.ENOENT):
+		return -1, fileError(g.path, file, g.absence(file))
+	}
+	return -1, fileError(g.path, file, meaning(err))
+}
+
+// read returns the contents of a file, in buf if it fits. The files of a cgroup are written in one piece, so a read that
+// does not fill the buffer was all of it.
+func (g *Group) read(file string, buf []byte) ([]byte, error) {
+	fd, err := g.open(file, unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	for n := 0; ; {
+		m, err := ignoringEINTR(func() (int, error) { return unix.Read(fd, buf[n:]) })
+		if err != nil {
+			return nil, fileError(g.path, file, meaning(err))
+		}
+		n += m
+		if m == 0 || n < len(buf) {
+			return buf[:n], nil
+		}
+		buf = append(buf, make([]byte, len(buf))...)
+	}
+}
+
+// readProcs returns cgroup.procs, which the kernel writes line by line: only a read of nothing is the end.
+func (g *Group) readProcs() ([]byte, error) {
+	fd, err := g.open("cgroup.procs", unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 4096)
+	for n := 0; ; {
+		m, err := ignoringEINTR(func() (int, error) { return unix.Read(fd, buf[n:]) })
+		if err != nil {
+			return nil, fileError(g.path, "cgroup.procs", meaning(err))
+		}
+		if m == 0 {
+			return buf[:n], nil
+		}
+		if n += m; n == len(buf) {
+			buf = append(buf, make([]byte, len(buf))...)
+		}
+	}
+}
+
+// write writes value to a file in one call.
+func (g *Group) write(file, value string) error {
+	fd, err := g.open(file, unix.O_WRONLY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	_, err = ignoringEINTR(func() (int, error) { return unix.Write(fd, []byte(value)) })
+	if err != nil {
+		return fileError(g.path, file, meaning(err))
+	}
+	return nil
+}
+
+// exists looks a file up without opening it: nil, [ErrGone] if it is not there, or why that is not known.
+func (g *Group) exists(file string) error {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.fd < 0 {
+		return ErrClosed
+	}
+	return g.lookup(file)
+}
+
+// lookup is exists for callers that hold the lock.
+func (g *Group) lookup(file string) error {
+	err := unix.Faccessat(g.fd, file, unix.F_OK, 0)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) {
+		return ErrGone
+	}
+	return err
+}
+
+// absence says why a file is missing: [ErrGone] if the cgroup was or is being removed, else [ErrUnsupported]. The caller
+// holds the lock.
+func (g *Group) absence(file string) error {
+	if err := g.lookup(lifeSign); err != nil {
+		return err
+	}
+	controller, _, _ := strings.Cut(file, ".")
+	first, ok := firstToGo[controller]
+	if !ok || g.path == "/" || g.lookup(first) == nil {
+		return ErrUnsupported
+	}
+	enabled, err := g.enabled(controller)
+	if err != nil {
+		return err
+	}
+	if enabled {
+		return ErrGone
+	}
+	return ErrUnsupported
+}
+
+// enabled reports whether a controller is on for the group. The caller holds the lock.
+func (g *Group) enabled(controller string) (bool, error) {
+	fd, err := unix.Openat(g.fd, "cgroup.controllers", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return false, ErrGone
+	}
+	if err != nil {
+		return false, meaning(err)
+	}
+	defer unix.Close(fd)
+	var buf [256]byte
+	n, err := unix.Read(fd, buf[:])
+	if err != nil {
+		return false, meaning(err)
+	}
+	return slices.Contains(strings.Fields(string(buf[:n])), controller), nil
+}
+
+// ignoringEINTR repeats a call that a signal interrupted (the Go runtime preempts with signals).
+func ignoringEINTR(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if err != unix.EINTR {
+			return n, err
+		}
+	}
+}
+
+// maxParsed bounds what a parser takes from a reader; no file of a cgroup comes near.
+const maxParsed = 1 << 20
+
+func readBounded(r io.Reader) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxParsed+1))
+	if err == nil && len(b) > maxParsed {
+		err = fmt.Errorf("longer than %d bytes", maxParsed)
+	}
+	return b, err
+}
+
+// flatKeyed yields the key and the number of every line of a flat keyed file ("KEY N\n"), and stops at the first line that
+// is not one with an error.
+func flatKeyed(b []byte) iter.Seq2[keyed, error] {
+	return func(yield func(keyed, error) bool) {
+		for line := range bytes.Lines(b) {
+			line = bytes.TrimSuffix(line, []byte("\n"))
+			key, value, ok := bytes.Cut(line, []byte(" "))
+			n, err := parseUint(value)
+			if !ok || len(key) == 0 || err != nil {
+				yield(keyed{}, fmt.Errorf("malformed line %q", line))
+				return
+			}
+			if !yield(keyed{key, n}, nil) {
+				return
+			}
+		}
+	}
+}
+
+type keyed struct {
+	key []byte
+	n   uint64
+}
+
+func parseUint(b []byte) (uint64, error) {
+	return strconv.ParseUint(string(b), 10, 64)
+}
