@@ -1,0 +1,201 @@
+package scope
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/godbus/dbus/v5"
+)
+
+const (
+	systemdName    = "org.freedesktop.systemd1"
+	managerPath    = dbus.ObjectPath("/org/freedesktop/systemd1")
+	jobRemoved     = "org.freedesktop.systemd1.Manager.JobRemoved"
+	propsChanged   = "org.freedesktop.DBus.Properties.PropertiesChanged"
+	nameOwnerMoved = "org.freedesktop.DBus.NameOwnerChanged"
+)
+
+// callTimeout bounds one D-Bus call. systemd answers in milliseconds; under a heavy load, or while it re-executes itself,
+// in seconds. It is the 25 s of libdbus.
+const callTimeout = 25 * time.Second
+
+// bus is one connection to a manager. go-systemd speaks the protocol; signals are taken by our own handler, because go-systemd's
+// would believe any sender and because it never notices that the connection ended.
+type bus struct {
+	conn    *sd.Conn
+	raw     *dbus.Conn
+	cancel  context.CancelFunc
+	signals *signalFilter
+}
+
+// dial connects to the first endpoint that answers. ctx bounds the dialling only.
+func dial(ctx context.Context, endpoints ...endpoint) (*bus, error) {
+	var errs []error
+	for _, e := range endpoints {
+		b, err := dialOne(ctx, e)
+		if err == nil {
+			return b, nil
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", e.address, err))
+	}
+	return nil, fmt.Errorf("%w: %w", ErrNoManager, errors.Join(errs...))
+}
+
+func dialOne(ctx context.Context, e endpoint) (*bus, error) {
+	life, cancel := context.WithCancel(context.Background())
+	b := &bus{cancel: cancel, signals: newSignalFilter(e.private)}
+	stop := context.AfterFunc(ctx, cancel)
+	var err error
+	b.conn, err = sd.NewConnection(func() (*dbus.Conn, error) { return b.connect(life, e) })
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	return b, nil
+}
+
+// connect is called twice by go-systemd, for calls and for signals; one connection serves both and costs half.
+func (b *bus) connect(life context.Context, e endpoint) (*dbus.Conn, error) {
+	if b.raw != nil {
+		return b.raw, nil
+	}
+	conn, err := dbus.Dial(e.address, dbus.WithContext(life), dbus.WithSignalHandler(b.signals))
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Geteuid()))}); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	b.raw = conn
+	if e.private {
+		return conn, nil
+	}
+	if err := b.join(conn); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// join makes a connection to a bus daemon usable: a name, and the identity of the only sender we listen to.
+func (b *bus) join(conn *dbus.Conn) error {
+	if err := conn.Hello(); err != nil {
+		return err
+	}
+	daemon := conn.BusObject()
+	if err := daemon.Call("org.freedesktop.DBus.AddMatch", 0, "type='signal',sender='org.freedesktop.DBus',"+
+		"interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='"+systemdName+"'").Err; err != nil {
+		return err
+	}
+	var owner string
+	if err := daemon.Call("org.freedesktop.DBus.GetNameOwner", 0, systemdName).Store(&owner); err != nil {
+		return err
+	}
+	b.signals.setOwner(owner)
+	return conn.Object(systemdName, managerPath).Call(systemdName+".Manager.Subscribe", 0).Err
+}
+
+// gone is closed when the connection has ended.
+func (b *bus) gone() <-chan struct{} { return b.raw.Context().Done() }
+
+func (b *bus) connected() bool { return b != nil && b.raw.Connected() }
+
+func (b *bus) close() {
+	b.conn.Close()
+	b.cancel()
+}
+
+// start queues a transient unit and waits until its job is done. ctx bounds the whole.
+func (b *bus) start(ctx context.Context, unit string, ps []Property) error {
+	done := b.signals.expect(unit)
+	defer b.signals.forget(unit)
+	call, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if _, err := b.conn.StartTransientUnitContext(call, unit, "fail", ps, nil); err != nil {
+		return fmt.Errorf("start %q: %w", unit, busError(err))
+	}
+	select {
+	case result := <-done:
+		if result != "done" {
+			return fmt.Errorf("start %q: the job ended as %q", unit, result)
+		}
+		return nil
+	case <-b.gone():
+		return fmt.Errorf("start %q: %w", unit, ErrDisconnected)
+	case <-ctx.Done():
+		return fmt.Errorf("start %q: the job did not finish: %w", unit, ctx.Err())
+	}
+}
+
+// stop asks for a unit to be stopped and does not wait for it.
+func (b *bus) stop(ctx context.Context, unit string) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, err := b.conn.StopUnitContext(ctx, unit, "replace", nil)
+	return ignoreNoUnit(busError(err))
+}
+
+// resetFailed lets systemd forget a failed unit. One that it does not know is fine.
+func (b *bus) resetFailed(ctx context.Context, unit string) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return ignoreNoUnit(busError(b.conn.ResetFailedUnitContext(ctx, unit)))
+}
+
+// properties reads the properties of one interface (Unit, Scope) of a unit.
+func (b *bus) properties(ctx context.Context, unit, iface string) (map[string]any, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	m, err := b.conn.GetUnitTypePropertiesContext(ctx, unit, iface)
+	return m, busError(err)
+}
+
+// activeState reads one property: what verify needs, without the hundred others.
+func (b *bus) activeState(ctx context.Context, unit string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	p, err := b.conn.GetUnitTypePropertyContext(ctx, unit, "Unit", "ActiveState")
+	if err != nil {
+		return "", fmt.Errorf("unit %q: %w", unit, busError(err))
+	}
+	return text(p.Value.Value()), nil
+}
+
+func ignoreNoUnit(err error) error {
+	if errors.Is(err, ErrNoUnit) {
+		return nil
+	}
+	return err
+}
+
+// busErrors maps the names of D-Bus errors to what a caller does about them.
+var busErrors = map[string]error{
+	"org.freedesktop.systemd1.NoSuchUnit":         ErrNoUnit,
+	"org.freedesktop.systemd1.UnitExists":         ErrUnitExists,
+	"org.freedesktop.DBus.Error.PropertyReadOnly": ErrUnknownProperty,
+	"org.freedesktop.DBus.Error.UnknownProperty":  ErrUnknownProperty,
+	"org.freedesktop.DBus.Error.NoReply":          ErrDisconnected,
+	"org.freedesktop.DBus.Error.Disconnected":     ErrDisconnected,
+}
+
+func busError(err error) error {
+	var e dbus.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &e) && busErrors[e.Name] != nil:
+		return fmt.Errorf("%w: %w", busErrors[e.Name], err)
+	case errors.Is(err, dbus.ErrClosed):
+		return fmt.Errorf("%w: %w", ErrDisconnected, err)
+	}
+	return err
+}

@@ -1,0 +1,54 @@
+package scope
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+)
+
+// Errors that callers branch on. Each says what to do.
+var (
+	// ErrNoManager says that no systemd answers for this kind of manager. Run `lictor doctor`.
+	ErrNoManager = errors.New("no systemd manager answers")
+	// ErrNotConfined says that the scope that systemd made is not the one asked for. The analysis was not started.
+	ErrNotConfined = errors.New("the scope does not hold what was asked for")
+	// ErrDisconnected says that the connection to systemd ended during a call. The call may or may not have been carried out.
+	ErrDisconnected = errors.New("the connection to systemd was lost")
+	// ErrNoUnit says that systemd knows no such unit (any more).
+	ErrNoUnit = errors.New("no such unit")
+	// ErrUnitExists says that the unit name is taken. Take another run id.
+	ErrUnitExists = errors.New("the unit exists already")
+	// ErrUnknownProperty says that this systemd does not know one of the properties.
+	ErrUnknownProperty = errors.New("a property is unknown to this systemd")
+	// ErrDied says that the child was killed while it waited at the barrier. Nothing of the analysis ran.
+	ErrDied = errors.New("the process died before it was let go")
+)
+
+// SpecError is a Spec that cannot be launched. Nothing was done.
+type SpecError struct {
+	Field string // the field, in words a person typed: MemoryMax, RuntimeMaxSec, …
+	Value string
+	Want  string // what to write
+}
+
+func (e *SpecError) Error() string {
+	return fmt.Sprintf("%s %q: %s", e.Field, e.Value, e.Want)
+}
+
+// ExecError is a program that cannot be executed: not found, not executable, argument list too long. Nothing of it ran.
+type ExecError struct {
+	Path string
+	Err  error // a syscall.Errno for what execve said
+}
+
+func (e *ExecError) Error() string { return fmt.Sprintf("%q: %v", e.Path, e.Err) }
+func (e *ExecError) Unwrap() error { return e.Err }
+
+// Code is the exit status that shells give: 127 for a program that is not there, 126 for one that cannot be executed.
+func (e *ExecError) Code() int {
+	if errors.Is(e.Err, fs.ErrNotExist) || errors.Is(e.Err, syscall.ENOENT) {
+		return 127
+	}
+	return 126
+}

@@ -1,0 +1,178 @@
+package scope
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/scidex/lictor/cgroup"
+)
+
+// Scope is a launched analysis: its process, its units and its two cgroups.
+type Scope struct {
+	Spec      Spec          // with every default filled in
+	Leader    ProcessID     // the main process
+	Keeper    ProcessID     // we
+	StartedAt time.Time     // wall clock
+	Started   time.Duration // CLOCK_BOOTTIME
+	Degraded  []string      // what this host could not give
+
+	Group     *cgroup.Group     // the scope's cgroup; gone as soon as it is empty
+	Ledger    *cgroup.Group     // the slice around it; there until Release
+	Ancestors map[string]uint64 // cgroup path → memory.events.local oom when the run started
+
+	l     *Launcher
+	child *child
+
+	waitOnce sync.Once
+	waited   chan struct{}
+	exit     Exit
+	waitErr  error
+}
+
+// Exit is how the main process ended: by a signal if Signal is not 0, else with Code.
+type Exit struct {
+	Code   int
+	Signal syscall.Signal
+	Core   bool
+	// CPU is the processor time of the main process and the children that it waited for.
+	CPU time.Duration
+}
+
+// Unit is the name of the scope unit.
+func (s *Scope) Unit() string { return s.Spec.Run.Scope() }
+
+// Wait waits for the main process to end and returns how it did. Processes that it left behind may live on in the scope.
+// It can be called several times and from several goroutines.
+func (s *Scope) Wait(ctx context.Context) (Exit, error) {
+	s.waitOnce.Do(func() {
+		s.waited = make(chan struct{})
+		go s.reap()
+	})
+	select {
+	case <-s.waited:
+		return s.exit, s.waitErr
+	case <-ctx.Done():
+		return Exit{}, ctx.Err()
+	}
+}
+
+func (s *Scope) reap() {
+	defer close(s.waited)
+	st, err := s.child.cmd.Process.Wait()
+	if err != nil {
+		s.waitErr = fmt.Errorf("wait for process %d: %w", s.Leader.PID, err)
+		return
+	}
+	ws := st.Sys().(syscall.WaitStatus)
+	s.exit = Exit{Code: ws.ExitStatus(), CPU: st.UserTime() + st.SystemTime()}
+	if ws.Signaled() {
+		s.exit = Exit{Signal: ws.Signal(), Core: ws.CoreDump(), CPU: s.exit.CPU}
+	}
+}
+
+// Signal sends sig to the main process. os.ErrProcessDone says that it has ended.
+func (s *Scope) Signal(sig os.Signal) error { return s.child.cmd.Process.Signal(sig) }
+
+// Stop asks systemd to stop the scope: SIGTERM to every process, SIGKILL to what is left after the grace. It does not wait.
+// The end is recorded as a stop by systemd; a keeper that wants its own name there escalates itself.
+func (s *Scope) Stop(ctx context.Context) error { return s.l.StopUnit(ctx, s.Unit()) }
+
+// UnitState asks systemd about the scope. ErrNoUnit says that it has ended successfully and is forgotten.
+func (s *Scope) UnitState(ctx context.Context) (UnitState, error) {
+	return s.l.UnitState(ctx, s.Spec.Run)
+}
+
+// Release makes systemd forget the run: call it only when its end is on record, since the ledger and the counters of the
+// kernel go with it.
+func (s *Scope) Release(ctx context.Context) error { return s.l.Release(ctx, s.Spec.Run) }
+
+// Close closes the descriptors. It ends nothing.
+func (s *Scope) Close() {
+	for _, g := range []*cgroup.Group{s.Group, s.Ledger} {
+		if g != nil {
+			g.Close()
+		}
+	}
+}
+
+// verifyLimits compares what the kernel enforces with what was asked for.
+func (s *Scope) verifyLimits() error {
+	got, err := s.Group.MemoryMax()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNotConfined, err)
+	}
+	if !got.IsSet() {
+		return fmt.Errorf("%w: the memory controller is not available in %q", ErrNotConfined, s.Group.Path())
+	}
+	if !sameLimit(got, s.Spec.MemoryMax) {
+		return fmt.Errorf("%w: memory.max is %v, not %d", ErrNotConfined, got, s.Spec.MemoryMax)
+	}
+	swap, err := s.Group.MemorySwapMax()
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrNotConfined, err)
+	case !swap.IsSet():
+		s.Degraded = append(s.Degraded, "MemorySwapMax: this kernel does not account swap")
+	case !sameLimit(swap, s.Spec.MemorySwapMax):
+		return fmt.Errorf("%w: memory.swap.max is %v, not %d", ErrNotConfined, swap, s.Spec.MemorySwapMax)
+	}
+	return nil
+}
+
+// sameLimit compares in pages: the kernel rounds limits down to them.
+func sameLimit(got cgroup.Value, want uint64) bool {
+	page := uint64(os.Getpagesize())
+	n, ok := got.Uint64()
+	if !ok {
+		return got.IsMax() && want == NoLimit
+	}
+	return n/page == want/page
+}
+
+// writeFacts puts onto the ledger what a process that comes later must know.
+func (s *Scope) writeFacts() error {
+	boot, err := cgroup.BootID()
+	if err != nil {
+		return err
+	}
+	s.Ancestors = ancestorOOMs(s.l.fs, s.Ledger.Path())
+	f := Facts{Run: s.Spec.Run, AnalysisID: s.Spec.AnalysisID, UID: uint32(os.Getuid()), BootID: boot, Leader: s.Leader,
+		StartedAt: s.StartedAt.UTC(), Started: s.Started, MemoryMax: s.Spec.MemoryMax, SwapMax: s.Spec.MemorySwapMax,
+		TasksMax: s.Spec.TasksMax, Grace: s.Spec.Grace, OOMPolicy: s.Spec.OOMPolicy, Degraded: s.Degraded,
+		Ancestors: s.Ancestors, Command: s.Spec.Args}
+	if s.Spec.RuntimeMax > 0 {
+		d := s.Started + s.Spec.RuntimeMax
+		f.Deadline = &d
+	}
+	if err := writeFacts(s.Ledger, f); err != nil {
+		return err
+	}
+	return WriteKeeper(s.Ledger, s.Keeper)
+}
+
+// ancestorOOMs reads how often each cgroup above ledger has hit its own memory limit. What cannot be read is left out.
+func ancestorOOMs(fs cgroup.FS, ledger string) map[string]uint64 {
+	counts := map[string]uint64{}
+	for p := path.Dir(ledger); p != "/" && p != "."; p = path.Dir(p) {
+		if n, err := LocalOOMs(fs, p); err == nil {
+			counts[p] = n
+		}
+	}
+	return counts
+}
+
+// LocalOOMs reads how often the cgroup at p has hit its own memory limit (memory.events.local, oom).
+func LocalOOMs(fs cgroup.FS, p string) (uint64, error) {
+	g, err := fs.Open(p)
+	if err != nil {
+		return 0, err
+	}
+	defer g.Close()
+	ev, err := g.MemoryEventsLocal()
+	return ev.OOM, err
+}

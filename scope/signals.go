@@ -1,0 +1,132 @@
+package scope
+
+import (
+	"sync"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// signalFilter receives the signals of one connection. It keeps what a waiter asked for and drops everything else, above all
+// what does not come from systemd: on a bus anybody may send a signal that looks like one of systemd's.
+type signalFilter struct {
+	private bool
+
+	mu      sync.Mutex
+	owner   string                 // unique name of systemd on a bus
+	jobs    map[string]chan string // by unit
+	changes map[dbus.ObjectPath]chan<- map[string]dbus.Variant
+	dropped uint64
+	feed    []chan<- *dbus.Signal // go-systemd's own channel: never fed, closed at the end so that its goroutine ends
+}
+
+func newSignalFilter(private bool) *signalFilter {
+	return &signalFilter{private: private, jobs: map[string]chan string{},
+		changes: map[dbus.ObjectPath]chan<- map[string]dbus.Variant{}}
+}
+
+func (f *signalFilter) setOwner(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.owner = name
+}
+
+// expect returns a channel that gets the result of the next job of unit to finish. Ask before the job is queued.
+func (f *signalFilter) expect(unit string) <-chan string {
+	ch := make(chan string, 1) // filled at most once, never closed: an abandoned one is garbage
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.jobs[unit] = ch
+	return ch
+}
+
+// watch makes the changes of the unit at path go to ch. A full channel loses them.
+func (f *signalFilter) watch(path dbus.ObjectPath, ch chan<- map[string]dbus.Variant) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.changes[path] = ch
+}
+
+func (f *signalFilter) forget(unit string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.jobs, unit)
+}
+
+// DeliverSignal is called by godbus for every signal, in order.
+func (f *signalFilter) DeliverSignal(_, _ string, s *dbus.Signal) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.private && s.Sender == "org.freedesktop.DBus" && s.Name == nameOwnerMoved {
+		f.ownerMoved(s.Body)
+		return
+	}
+	if !f.private && s.Sender != f.owner {
+		f.dropped++
+		return
+	}
+	switch s.Name {
+	case jobRemoved:
+		f.jobRemoved(s.Body)
+	case propsChanged:
+		f.propertiesChanged(s.Path, s.Body)
+	}
+}
+
+func (f *signalFilter) ownerMoved(body []any) {
+	var name, from, to string
+	if dbus.Store(body, &name, &from, &to) == nil && name == systemdName {
+		f.owner = to
+	}
+}
+
+func (f *signalFilter) jobRemoved(body []any) {
+	var id uint32
+	var job dbus.ObjectPath
+	var unit, result string
+	if dbus.Store(body, &id, &job, &unit, &result) != nil {
+		f.dropped++
+		return
+	}
+	if ch := f.jobs[unit]; ch != nil {
+		delete(f.jobs, unit)
+		ch <- result
+	}
+}
+
+func (f *signalFilter) propertiesChanged(path dbus.ObjectPath, body []any) {
+	ch := f.changes[path]
+	if ch == nil {
+		return
+	}
+	var iface string
+	var changed map[string]dbus.Variant
+	var invalidated []string
+	if dbus.Store(body, &iface, &changed, &invalidated) != nil {
+		f.dropped++
+		return
+	}
+	select {
+	case ch <- changed:
+	default: // the receiver looks at the unit anyway
+	}
+}
+
+// AddSignal, RemoveSignal and Terminate make the filter acceptable to go-systemd.
+func (f *signalFilter) AddSignal(ch chan<- *dbus.Signal) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.feed = append(f.feed, ch)
+}
+
+// RemoveSignal is part of dbus.SignalRegistrar.
+func (f *signalFilter) RemoveSignal(chan<- *dbus.Signal) {}
+
+// Terminate is called by godbus when the connection ends.
+func (f *signalFilter) Terminate() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, ch := range f.feed {
+		close(ch)
+	}
+	f.feed = nil
+}

@@ -1,0 +1,78 @@
+package scope
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// UnitState is what systemd says about a scope.
+type UnitState struct {
+	ActiveState string // active, deactivating, inactive, failed
+	SubState    string // running, stop-sigterm, stop-sigkill, failed, …
+	Result      string // success, timeout, oom-kill, resources
+	Job         bool   // a job for it is queued or running
+}
+
+// UnitState asks systemd about the scope of a run. ErrNoUnit says that systemd does not know it (any more).
+func (l *Launcher) UnitState(ctx context.Context, run RunID) (UnitState, error) {
+	b, err := l.connection(ctx)
+	if err != nil {
+		return UnitState{}, err
+	}
+	return b.unitState(ctx, run.Scope())
+}
+
+func text(v any) string {
+	s, _ := v.(string)
+	return s
+}
+
+// StopUnit asks systemd to stop a unit and does not wait. A unit that is not there is no error.
+func (l *Launcher) StopUnit(ctx context.Context, unit string) error {
+	b, err := l.connection(ctx)
+	if err != nil {
+		return err
+	}
+	return b.stop(ctx, unit)
+}
+
+// Release makes systemd forget the units of a run.
+func (l *Launcher) Release(ctx context.Context, run RunID) error {
+	b, err := l.connection(ctx)
+	if err != nil {
+		return err
+	}
+	// Both calls at once: one round trip.
+	reset := make(chan error, 1)
+	go func() { reset <- b.resetFailed(ctx, run.Scope()) }()
+	return errors.Join(b.stop(ctx, run.Ledger()), <-reset)
+}
+
+// unitState reads what systemd knows of a scope.
+func (b *bus) unitState(ctx context.Context, name string) (UnitState, error) {
+	unit, err := b.properties(ctx, name, "Unit")
+	if err != nil {
+		return UnitState{}, fmt.Errorf("unit %q: %w", name, err)
+	}
+	// The object path of a unit that is not loaded answers with the properties of a unit that never ran.
+	if text(unit["LoadState"]) == "not-found" {
+		return UnitState{}, fmt.Errorf("unit %q: %w", name, ErrNoUnit)
+	}
+	scope, err := b.properties(ctx, name, "Scope")
+	if err != nil {
+		return UnitState{}, fmt.Errorf("unit %q: %w", name, err)
+	}
+	return UnitState{ActiveState: text(unit["ActiveState"]), SubState: text(unit["SubState"]), Result: text(scope["Result"]),
+		Job: hasJob(unit["Job"])}, nil
+}
+
+// hasJob reads the Job property of a unit: (id, path), with id 0 for none.
+func hasJob(v any) bool {
+	job, ok := v.([]any)
+	if !ok || len(job) == 0 {
+		return false
+	}
+	id, _ := job[0].(uint32)
+	return id != 0
+}
