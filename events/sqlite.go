@@ -1,0 +1,158 @@
+package events
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"modernc.org/sqlite"
+)
+
+// sqliteSchema is the schema version that the statements of this package are written for.
+const sqliteSchema = 1
+
+const (
+	// sqliteTimeout bounds one call, its wait for other writers and its fsync included. A disk that takes longer is as
+	// good as dead; nothing that the kernel enforces depends on it.
+	sqliteTimeout = time.Minute
+	// busyTimeout is how long SQLite itself waits for another process's lock.
+	busyTimeout = 30 * time.Second
+)
+
+// SQLite is the embedded Store: one file, in write-ahead log mode, shared by all processes of its owner.
+//
+// It has one connection that writes and, once something is read, some that read; they are opened when they are first
+// needed. A process that exits without Close loses nothing that was acknowledged: the log is on disk and the next process
+// reads it.
+type SQLite struct {
+	path   string
+	writer *sql.DB // nil in a store that is only read
+
+	mu     sync.Mutex // guards reader and closed
+	reader *sql.DB    // nil until something is read
+	closed bool
+}
+
+// OpenSQLite opens the store at path, readable and writable, and creates the file (0600) and its directory (0700) when
+// they are missing. When the schema is not current, migrate is called to make it so.
+func OpenSQLite(ctx context.Context, path string, migrate func(context.Context, *sql.DB) error) (*SQLite, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("store %q: %w", path, err)
+	}
+	if err := createFile(abs); err != nil {
+		return nil, fmt.Errorf("store %q: %w", path, err)
+	}
+	s := &SQLite{path: abs}
+	if s.writer, err = openPool(writerDSN(abs), 1); err != nil {
+		return nil, s.wrap("open", err)
+	}
+	if err := s.bringUpToDate(ctx, migrate); err != nil {
+		s.writer.Close()
+		return nil, s.wrap("open", err)
+	}
+	return s, nil
+}
+
+// OpenSQLiteReadOnly opens the store at path for queries. A file that does not exist yet is an empty store, and is not
+// created; once another process has created it, it is read. Writing to such a store is an error.
+func OpenSQLiteReadOnly(path string) (*SQLite, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("store %q: %w", path, err)
+	}
+	return &SQLite{path: abs}, nil
+}
+
+// createFile makes an empty database file that nobody else can read. SQLite would create it with the umask's mode, and
+// gives its log and shared-memory files the mode of the database. An existing file is not opened: closing it would drop
+// the locks of another handle in this process.
+func createFile(path string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// readers is how many queries run at once. One connection stays open between them.
+const readers = 4
+
+// openPool returns a pool of at most n connections, none of which is open yet.
+func openPool(dsn string, n int) (*sql.DB, error) {
+	c, err := sqlite.NewConnector(dsn)
+	if err != nil {
+		return nil, err
+	}
+	db := sql.OpenDB(c)
+	db.SetMaxOpenConns(n)
+	db.SetMaxIdleConns(1)
+	return db, nil
+}
+
+// bringUpToDate compares schema versions, which also opens the file and so finds out whether it is a database.
+func (s *SQLite) bringUpToDate(ctx context.Context, migrate func(context.Context, *sql.DB) error) error {
+	have, err := schemaVersion(ctx, s.writer)
+	if err != nil || have == sqliteSchema {
+		return err
+	}
+	return migrate(ctx, s.writer)
+}
+
+func schemaVersion(ctx context.Context, db *sql.DB) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, sqliteTimeout)
+	defer cancel()
+	var v int
+	err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&v)
+	return v, err
+}
+
+// wrap names the store and what was being done in an error.
+func (s *SQLite) wrap(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("store %q: %s: %w", s.path, doing, err)
+}
+
+// Idle closes the connections, and with them gives back the memory that SQLite holds. The next call opens what it needs.
+// For a process that waits for long between two records.
+func (s *SQLite) Idle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, db := range []*sql.DB{s.writer, s.reader} {
+		if db != nil {
+			db.SetMaxIdleConns(0) // closes those that are idle
+			db.SetMaxIdleConns(1)
+		}
+	}
+}
+
+// Close closes the connections. The last process that does writes the log back into the database file.
+func (s *SQLite) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	var errs []error
+	for _, db := range []*sql.DB{s.reader, s.writer} {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	return s.wrap("close", errors.Join(errs...))
+}

@@ -1,0 +1,96 @@
+package events
+
+import (
+	"strings"
+)
+
+// conditions collects the parts of a WHERE clause and their arguments.
+type conditions struct {
+	terms []string
+	args  []any
+}
+
+func (c *conditions) add(term string, args ...any) {
+	c.terms = append(c.terms, term)
+	c.args = append(c.args, args...)
+}
+
+// in adds that column is one of values; no values do not restrict.
+func in[T ~string](c *conditions, column string, values []T) {
+	if len(values) == 0 {
+		return
+	}
+	args := make([]any, len(values))
+	for i, v := range values {
+		args[i] = clean(string(v))
+	}
+	c.add(column+" IN (?"+strings.Repeat(", ?", len(values)-1)+")", args...)
+}
+
+func (c *conditions) where() string {
+	if len(c.terms) == 0 {
+		return ""
+	}
+	return "WHERE " + strings.Join(c.terms, " AND ")
+}
+
+// sqlite returns what follows FROM watchdog_processes.
+func (q RunQuery) sqlite() (string, []any, error) {
+	var c conditions
+	if q.Live {
+		c.add("ended = 0")
+	}
+	in(&c, "state", q.States)
+	if q.AnalysisID != "" {
+		c.add("label = ?", clean(q.AnalysisID))
+	}
+	if q.Command != nil {
+		command, err := marshal(q.Command)
+		if err != nil {
+			return "", nil, err
+		}
+		c.add("command = ?", string(command))
+	}
+	if !q.Since.IsZero() {
+		c.add("started_at >= ?", nanos(q.Since))
+	}
+	if !q.Until.IsZero() {
+		c.add("started_at < ?", nanos(q.Until))
+	}
+	order := " ORDER BY started_at DESC, run DESC"
+	if q.Limit > 0 {
+		order += " LIMIT ?"
+		c.args = append(c.args, q.Limit)
+	}
+	return c.where() + order, c.args, nil
+}
+
+// sqlite returns the query for position, ordinal and event.
+func (q EventQuery) sqlite() (string, []any) {
+	var c conditions
+	if q.Run != "" {
+		c.add("run = ?", clean(string(q.Run)))
+	}
+	if q.AnalysisID != "" {
+		c.add("label = ?", clean(q.AnalysisID))
+	}
+	in(&c, "kind", q.Kinds)
+	if q.KillsOnly {
+		c.add("is_kill = 1")
+	}
+	if !q.Since.IsZero() {
+		c.add("at >= ?", nanos(q.Since))
+	}
+	if !q.Until.IsZero() {
+		c.add("at < ?", nanos(q.Until))
+	}
+	if q.After > 0 {
+		c.add("position > ?", q.After)
+	}
+	const columns = "SELECT position, ordinal, event FROM watchdog_events "
+	if q.Last <= 0 {
+		return columns + c.where() + " ORDER BY position", c.args
+	}
+	c.args = append(c.args, q.Last)
+	return "SELECT * FROM (" + columns + c.where() + " ORDER BY position DESC LIMIT ?) ORDER BY position", c.args
+}

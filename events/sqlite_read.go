@@ -1,0 +1,150 @@
+package events
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
+
+// pool returns the connections for queries; nil, without an error, says that the store is empty: its file does not exist,
+// or nobody has migrated it yet.
+func (s *SQLite) pool(ctx context.Context) (*sql.DB, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reader != nil || s.closed {
+		return s.reader, s.openError()
+	}
+	if fi, err := os.Stat(s.path); errors.Is(err, os.ErrNotExist) || err == nil && fi.Size() == 0 {
+		return nil, nil
+	}
+	db, err := openPool(readerDSN(s.path), readers)
+	if err != nil {
+		return nil, err
+	}
+	ready, err := readable(ctx, db)
+	if err != nil || !ready {
+		db.Close()
+		return nil, err
+	}
+	s.reader = db
+	return db, nil
+}
+
+func (s *SQLite) openError() error {
+	if s.closed {
+		return sql.ErrConnDone
+	}
+	return nil
+}
+
+// readable reports whether the schema is the one that the queries are written for; one that is just being created is not
+// an error.
+func readable(ctx context.Context, db *sql.DB) (bool, error) {
+	switch have, err := schemaVersion(ctx, db); {
+	case err != nil:
+		return false, err
+	case have == 0:
+		return false, nil
+	case have != sqliteSchema:
+		return false, fmt.Errorf("it has schema version %d, this lictor reads %d", have, sqliteSchema)
+	}
+	return true, nil
+}
+
+// query runs a query and hands each row to scan.
+func (s *SQLite) query(ctx context.Context, doing, stmt string, args []any, scan func(*sql.Rows) error) error {
+	ctx, cancel := context.WithTimeout(ctx, sqliteTimeout)
+	defer cancel()
+	db, err := s.pool(ctx)
+	if err != nil || db == nil {
+		return s.wrap(doing, err)
+	}
+	rows, err := db.QueryContext(ctx, stmt, args...)
+	if err != nil {
+		return s.wrap(doing, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return s.wrap(doing, err)
+		}
+	}
+	return s.wrap(doing, rows.Err())
+}
+
+func (s *SQLite) queryRuns(ctx context.Context, where string, args ...any) ([]*Run, error) {
+	var runs []*Run
+	err := s.query(ctx, "read runs", "SELECT record FROM watchdog_processes "+where, args, func(rows *sql.Rows) error {
+		var b sql.RawBytes
+		if err := rows.Scan(&b); err != nil {
+			return err
+		}
+		r, err := decodeRun(b)
+		runs = append(runs, r)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return runs, nil
+}
+
+// Run implements Store.
+func (s *SQLite) Run(ctx context.Context, id RunID) (*Run, error) {
+	runs, err := s.queryRuns(ctx, "WHERE run = ?", clean(string(id)))
+	if err != nil {
+		return nil, err
+	}
+	if len(runs) == 0 {
+		return nil, fmt.Errorf("%w: %q", ErrNotFound, id)
+	}
+	return runs[0], nil
+}
+
+// Runs implements Store.
+func (s *SQLite) Runs(ctx context.Context, q RunQuery) ([]*Run, error) {
+	where, args, err := q.sqlite()
+	if err != nil {
+		return nil, err
+	}
+	return s.queryRuns(ctx, where, args...)
+}
+
+// Events implements Store.
+func (s *SQLite) Events(ctx context.Context, q EventQuery) ([]Event, error) {
+	where, args := q.sqlite()
+	var (
+		es       []Event
+		position = q.After
+	)
+	err := s.query(ctx, "read events", where, args, func(rows *sql.Rows) error {
+		var (
+			b       sql.RawBytes
+			ordinal int
+		)
+		if err := rows.Scan(&position, &ordinal, &b); err != nil {
+			return err
+		}
+		e, err := decodeEvent(b, ordinal)
+		es = append(es, e)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if q.Cursor != nil {
+		*q.Cursor = position
+	}
+	return es, nil
+}
+
+// KillsSince implements Store.
+func (s *SQLite) KillsSince(ctx context.Context, t time.Time) (int, error) {
+	n := 0
+	err := s.query(ctx, "count kills", "SELECT count(*) FROM watchdog_events WHERE is_kill = 1 AND at >= ?", []any{nanos(t)},
+		func(rows *sql.Rows) error { return rows.Scan(&n) })
+	return n, err
+}
