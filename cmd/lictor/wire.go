@@ -29,6 +29,7 @@ type App struct {
 	Getenv func(string) string
 	Now    func() time.Time
 	UID    int
+	EtcDir string // of the administrator's configuration, /etc/lictor
 
 	// Scopes tells which runs are alive at this moment. Nil: nothing can be known, the store alone speaks.
 	Scopes liveSource
@@ -50,6 +51,7 @@ func newApp() *App {
 		Getenv: os.Getenv,
 		Now:    time.Now,
 		UID:    os.Geteuid(),
+		EtcDir: "/etc/lictor",
 	}
 	connect(app)
 	return app
