@@ -1,0 +1,161 @@
+package watcher
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// read waits for events or for the time to put a one-shot watch back, and returns what there is to look at.
+func (n *Notifier) read(ctx context.Context, buf []byte) ([]Notice, error) {
+	if err := n.file.SetReadDeadline(n.nextDue()); err != nil {
+		return nil, fmt.Errorf("inotify: %w", err)
+	}
+	if ctx.Err() != nil { // the deadline that Run's AfterFunc sets may have been overwritten just now
+		return nil, nil
+	}
+	size, err := n.file.Read(buf)
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, fmt.Errorf("inotify: %w", err)
+	}
+	var batch noticeBatch
+	now := time.Now()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return nil, os.ErrClosed
+	}
+	for _, e := range parseInotify(buf[:size]) {
+		n.event(e, now, &batch)
+	}
+	n.rearm(now, &batch)
+	return batch.notices, nil
+}
+
+func (n *Notifier) nextDue() time.Time {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.spent) == 0 {
+		return time.Time{}
+	}
+	return n.spent[0].due
+}
+
+func (n *Notifier) event(e inotifyEvent, now time.Time, batch *noticeBatch) {
+	if e.mask&unix.IN_Q_OVERFLOW != 0 {
+		n.overflow(now, batch)
+		return
+	}
+	s, ok := n.byWD[e.wd]
+	if !ok {
+		return // removed, or the IN_IGNORED that ends a one-shot watch
+	}
+	switch {
+	case e.mask&unix.IN_MODIFY != 0:
+		batch.add(Notice{ID: s.id, Kind: NoticeChanged, Name: s.name})
+		if s.oneShot {
+			n.forget(e.wd, s.id)
+			n.spent = append(n.spent, spentFile{subject: s, due: now.Add(rearmAfter)})
+		}
+	case e.mask&unix.IN_CREATE != 0 && e.mask&unix.IN_ISDIR != 0:
+		batch.add(Notice{ID: s.id, Kind: NoticeCreated, Name: e.name})
+	case e.mask&unix.IN_DELETE != 0 && e.mask&unix.IN_ISDIR != 0:
+		batch.add(Notice{ID: s.id, Kind: NoticeRemoved, Name: e.name})
+	case e.mask&(unix.IN_DELETE_SELF|unix.IN_IGNORED) != 0:
+		batch.add(Notice{ID: s.id, Kind: NoticeGone, Name: s.name})
+		if e.mask&unix.IN_IGNORED != 0 {
+			n.forget(e.wd, s.id)
+		}
+	}
+}
+
+func (n *Notifier) forget(wd int32, id WatchID) {
+	delete(n.byWD, wd)
+	if w := n.watches[id]; w != nil {
+		for i, have := range w.wds {
+			if have == wd {
+				w.wds = append(w.wds[:i], w.wds[i+1:]...)
+				break
+			}
+		}
+	}
+}
+
+// overflow is told that events are lost. A one-shot watch whose event was lost is gone, so all of them are put back.
+func (n *Notifier) overflow(now time.Time, batch *noticeBatch) {
+	batch.add(Notice{Kind: NoticeOverflow})
+	for wd, s := range n.byWD {
+		if s.oneShot {
+			n.forget(wd, s.id)
+			n.spent = append(n.spent, spentFile{subject: s, due: now.Add(rearmAfter)})
+		}
+	}
+}
+
+// rearm puts the one-shot watches back whose time has come, or will have within the next gap. The notice comes after
+// the watch: whoever looks then sees what happened before it.
+func (n *Notifier) rearm(now time.Time, batch *noticeBatch) {
+	horizon := now.Add(batchGap)
+	for len(n.spent) > 0 && !n.spent[0].due.After(horizon) {
+		s := n.spent[0].subject
+		n.spent = n.spent[1:]
+		w := n.watches[s.id]
+		if w == nil {
+			continue
+		}
+		kind := NoticeChanged
+		if err := n.arm(w, s, 0); errors.Is(err, os.ErrNotExist) {
+			kind = NoticeGone
+		} else if err != nil { // ENOSPC, ENOMEM: go on by looking at it, and try again
+			n.spent = append(n.spent, spentFile{subject: s, due: now.Add(rearmAfter)})
+		}
+		batch.add(Notice{ID: s.id, Kind: kind, Name: s.name})
+	}
+}
+
+// noticeBatch keeps notices in order and each of them once.
+type noticeBatch struct {
+	notices []Notice
+	seen    map[Notice]struct{}
+}
+
+func (b *noticeBatch) add(n Notice) {
+	if _, ok := b.seen[n]; ok {
+		return
+	}
+	if b.seen == nil {
+		b.seen = map[Notice]struct{}{}
+	}
+	b.seen[n] = struct{}{}
+	b.notices = append(b.notices, n)
+}
+
+type inotifyEvent struct {
+	wd   int32
+	mask uint32
+	name string
+}
+
+// parseInotify takes apart what one read(2) returned. The kernel never breaks an event; a rest that is not one is
+// dropped.
+func parseInotify(b []byte) []inotifyEvent {
+	var events []inotifyEvent
+	for len(b) >= unix.SizeofInotifyEvent {
+		e := inotifyEvent{wd: int32(binary.NativeEndian.Uint32(b)), mask: binary.NativeEndian.Uint32(b[4:])}
+		size := uint64(binary.NativeEndian.Uint32(b[12:]))
+		b = b[unix.SizeofInotifyEvent:]
+		if size > uint64(len(b)) {
+			break
+		}
+		name, _, _ := bytes.Cut(b[:size], []byte{0})
+		e.name, b = string(name), b[size:]
+		events = append(events, e)
+	}
+	return events
+}

@@ -1,0 +1,176 @@
+package watcher
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	kmsgPath = "/dev/kmsg"
+
+	// kmsgRecordMax is above the longest record that any kernel hands out (CONSOLE_EXT_LOG_MAX, 8192). A record that
+	// does not fit the buffer is EINVAL and lost.
+	kmsgRecordMax = 16 << 10
+
+	// kmsgBatchMax bounds one call of Kills when something floods the kernel log faster than it can be read.
+	kmsgBatchMax = 200_000
+)
+
+// KernelLog is a position in /dev/kmsg, the kernel's log ring. It costs one descriptor, and nothing else, until Kills is
+// called. Its methods may be called from several goroutines.
+//
+// Pids, uids and cgroup paths in the log are those of the initial namespaces: in a container they are not ours.
+type KernelLog struct {
+	mu      sync.Mutex
+	fd      int
+	oldest  time.Duration // kills that the log dates earlier are not reported
+	skipped bool          // the position was moved to the end at the start, so that the records before it are unknown
+	join    oomJoin
+}
+
+// OpenKernelLog opens the kernel log at its end: Kills reports what is logged from now on. Without the right to read it
+// (CAP_SYSLOG, unless kernel.dmesg_restrict is 0) the error wraps os.ErrPermission.
+func OpenKernelLog() (*KernelLog, error) {
+	k, err := openKmsg()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := unix.Seek(k.fd, 0, io.SeekEnd); err != nil {
+		return nil, errors.Join(fmt.Errorf("kernel log: seek to the end: %w", err), k.Close())
+	}
+	k.skipped = true
+	return k, nil
+}
+
+// OpenKernelLogSince opens the kernel log so that Kills reports what was logged after the given time on CLOCK_BOOTTIME,
+// as far as the ring still holds it. It is for a process that comes later than the run that it asks about.
+//
+// The log is dated by the scheduler's clock, which like CLOCK_MONOTONIC stands still in suspend and, unlike it, is not
+// disciplined by NTP. So the bound is generous: a thousandth of the uptime and a second, plus every suspend since boot.
+// A kill in that margin may belong to an earlier process with the same pid: match by cgroup path first.
+func OpenKernelLogSince(boottime time.Duration) (*KernelLog, error) {
+	k, err := openKmsg()
+	if err != nil {
+		return nil, err
+	}
+	k.oldest = kmsgBound(boottime, clock(unix.CLOCK_BOOTTIME), clock(unix.CLOCK_MONOTONIC))
+	return k, nil
+}
+
+func openKmsg() (*KernelLog, error) {
+	fd, err := unix.Open(kmsgPath, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: kmsgPath, Err: err}
+	}
+	return &KernelLog{fd: fd}, nil
+}
+
+// kmsgBound translates a time on CLOCK_BOOTTIME into the earliest date that the log can have given it.
+func kmsgBound(at, boottime, monotonic time.Duration) time.Duration {
+	suspended := boottime - monotonic
+	return max(0, at-suspended-monotonic/1000-time.Second)
+}
+
+func clock(id int32) time.Duration {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(id, &ts) // cannot fail for a clock that exists since 2.6.39
+	return time.Duration(ts.Nano())
+}
+
+// Kills returns the out-of-memory kills that were logged since the last call, oldest first. Lost says that the kernel
+// overwrote records before they were read: there may have been kills that nobody reports, and those around the gap may
+// lack their cgroup. It does not wait.
+//
+// A kill whose group is announced after this call has read it is returned without it, so call again, or call when the
+// cgroup is empty.
+func (k *KernelLog) Kills() (kills []KernelKill, lost bool, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	buf := make([]byte, kmsgRecordMax)
+	for range kmsgBatchMax {
+		n, err := unix.Read(k.fd, buf)
+		switch {
+		case err == unix.EAGAIN || err == nil && n == 0:
+			return k.take(), lost, nil
+		case err == unix.EINTR:
+		case err == unix.EPIPE:
+			lost = true
+			k.join.forget()
+		case err != nil:
+			return k.take(), lost, fmt.Errorf("kernel log: %w", &os.PathError{Op: "read", Path: kmsgPath, Err: err})
+		default:
+			k.record(buf[:n])
+		}
+	}
+	return k.take(), lost, nil
+}
+
+func (k *KernelLog) record(b []byte) {
+	r, err := ParseKmsg(b)
+	if err != nil {
+		return // not in the kernel's format, so not the kernel's
+	}
+	if k.skipped && ofOOM(r) {
+		k.skipped = false
+		k.recall(r.Seq)
+	}
+	k.join.add(r)
+}
+
+// recall goes through the records before seq for the dump lines among them: whether later ones can have been suppressed
+// depends on how many there were. Failing to do it costs knowledge, not truth.
+func (k *KernelLog) recall(seq uint64) {
+	past, err := openKmsg()
+	if err != nil {
+		return
+	}
+	defer past.Close()
+	k.join.started = false
+	buf := make([]byte, kmsgRecordMax)
+	for range kmsgBatchMax {
+		n, err := unix.Read(past.fd, buf)
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EPIPE:
+			k.join.started = false
+		case err != nil:
+			return
+		default:
+			r, err := ParseKmsg(buf[:n])
+			if err == nil && r.Seq >= seq {
+				return
+			}
+			if err == nil {
+				k.join.recall(r)
+			}
+		}
+	}
+}
+
+func (k *KernelLog) take() []KernelKill {
+	var recent []KernelKill
+	for _, kill := range k.join.take() {
+		if kill.At >= k.oldest {
+			recent = append(recent, kill)
+		}
+	}
+	return recent
+}
+
+// Close closes the log. Kills then returns an error.
+func (k *KernelLog) Close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	fd := k.fd
+	k.fd = -1
+	if fd < 0 {
+		return os.ErrClosed
+	}
+	return unix.Close(fd)
+}

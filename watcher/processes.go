@@ -1,0 +1,204 @@
+package watcher
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/shirou/gopsutil/v3/common"
+	"github.com/shirou/gopsutil/v3/process"
+	"golang.org/x/sys/unix"
+
+	"github.com/scidex/lictor/events"
+)
+
+const (
+	describeWorkers = 4
+
+	// describeTime is how long one process may take. Reading a command line takes the process's mmap lock, which can be
+	// held for as long as a page fault of it waits for a disk.
+	describeTime = 500 * time.Millisecond
+
+	cmdlineMaxArgs  = 64
+	cmdlineMaxBytes = 4 << 10
+
+	// userHZ is the unit of start times in /proc on every architecture that Go runs on.
+	userHZ = 100
+)
+
+// ProcessTable describes processes for people: in records, never for a decision. Who belongs to a run is the cgroup's to
+// say, and who may be signalled is a pidfd's.
+type ProcessTable interface {
+	// Describe returns one Process for each pid, in the same order. What could not be read is nil or empty; a process that
+	// has gone has only its pid.
+	Describe(ctx context.Context, pids []int) []events.Process
+}
+
+// ProcFS is the ProcessTable of this host. It reads at most a few processes at once, and one whose files block takes one
+// of those places until the kernel lets go: a hundred of them cannot hold a hundred threads, those behind are skipped.
+type ProcFS struct {
+	places  chan struct{}
+	skipped atomic.Uint64
+}
+
+// NewProcessTable returns the ProcessTable of this host.
+func NewProcessTable() *ProcFS {
+	return &ProcFS{places: make(chan struct{}, describeWorkers)}
+}
+
+var _ ProcessTable = (*ProcFS)(nil)
+
+// Skipped returns how many descriptions were given up because the process's files, or those of others, blocked.
+func (t *ProcFS) Skipped() uint64 {
+	return t.skipped.Load()
+}
+
+// Describe implements ProcessTable. It returns when ctx is done, and takes at most half a second for every four processes
+// whose files block.
+func (t *ProcFS) Describe(ctx context.Context, pids []int) []events.Process {
+	out := make([]events.Process, len(pids))
+	next := make(chan int, len(pids))
+	for i, pid := range pids {
+		out[i].PID = pid
+		next <- i
+	}
+	close(next)
+	var workers sync.WaitGroup
+	for range min(describeWorkers, len(pids)) {
+		workers.Go(func() {
+			for i := range next {
+				t.describe(ctx, &out[i])
+			}
+		})
+	}
+	workers.Wait()
+	return out
+}
+
+// describe fills p in, unless that takes too long.
+func (t *ProcFS) describe(ctx context.Context, p *events.Process) {
+	ctx, cancel := context.WithTimeout(ctx, describeTime)
+	defer cancel()
+	select {
+	case t.places <- struct{}{}:
+	case <-ctx.Done():
+		t.skipped.Add(1)
+		return
+	}
+	told := make(chan events.Process, 2) // room for the answer that comes after nobody waits for it
+	go func() {
+		defer func() { <-t.places }()
+		defer close(told)
+		readProcess(ctx, p.PID, func(known events.Process) { told <- known })
+	}()
+	for {
+		select {
+		case known, more := <-told:
+			if !more {
+				return
+			}
+			*p = known
+		case <-ctx.Done():
+			t.skipped.Add(1)
+			return
+		}
+	}
+}
+
+// gopsutilRoot makes gopsutil ignore HOST_PROC in the environment, which is the user's.
+var gopsutilRoot = common.EnvMap{common.HostProcEnvKey: "/proc"}
+
+// readProcess reads one process and tells first what cannot block, then everything. It is the only place that calls
+// gopsutil, and only for what has no bearing on who the process is: gopsutil opens each file by pid anew, so the start
+// time is compared before and after.
+func readProcess(ctx context.Context, pid int, tell func(events.Process)) {
+	before, err := readProcStat(pid)
+	if err != nil {
+		return
+	}
+	p := events.Process{PID: pid, PPID: &before.ppid, Comm: before.comm, State: before.state, AgeSeconds: before.age()}
+	tell(p)
+	ctx = context.WithValue(ctx, common.EnvKey, gopsutilRoot)
+	g := &process.Process{Pid: int32(pid)} // NewProcess would read a create time that nobody may trust
+	if m, err := g.MemoryInfoWithContext(ctx); err == nil && before.state != "Z" {
+		p.RSSBytes = &m.RSS
+	}
+	if args, err := g.CmdlineSliceWithContext(ctx); err == nil {
+		p.Cmdline = capCmdline(args)
+	}
+	if uids, err := g.UidsWithContext(ctx); err == nil && len(uids) > 0 {
+		uid := uint32(uids[0])
+		p.UID = &uid
+	}
+	if after, err := readProcStat(pid); err != nil || after.startTicks != before.startTicks {
+		p = events.Process{PID: pid}
+	}
+	tell(p)
+}
+
+// capCmdline bounds what a stranger can make us write down.
+func capCmdline(args []string) []string {
+	if len(args) > cmdlineMaxArgs {
+		args = append(args[:cmdlineMaxArgs:cmdlineMaxArgs], "…")
+	}
+	var capped []string
+	left := cmdlineMaxBytes
+	for _, arg := range args {
+		if len(arg) > left {
+			return append(capped, strings.ToValidUTF8(arg[:left], "")+"…")
+		}
+		left -= len(arg)
+		capped = append(capped, arg)
+	}
+	return capped
+}
+
+type procStat struct {
+	comm       string
+	state      string // R, S, D, Z, T, …
+	ppid       int
+	startTicks uint64 // since boot, on CLOCK_BOOTTIME
+}
+
+func readProcStat(pid int) (procStat, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return procStat{}, err
+	}
+	return parseProcStat(b)
+}
+
+// parseProcStat takes apart a line of /proc/PID/stat (proc_pid_stat(5)), whose second field may hold anything:
+//
+//	4813 (python3 x) ) S 4812 4813 4812 34816 4813 4194304 … 22nd field: start time
+func parseProcStat(b []byte) (procStat, error) {
+	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
+	if open < 0 || end < open {
+		return procStat{}, fmt.Errorf("process stat %q: no name", b)
+	}
+	fields := strings.Fields(string(b[end+1:]))
+	if len(fields) < 20 {
+		return procStat{}, fmt.Errorf("process stat %q: %d fields after the name", b, len(fields))
+	}
+	ppid, err := strconv.Atoi(fields[1])
+	if err != nil {
+		return procStat{}, fmt.Errorf("process stat %q: parent: %w", b, err)
+	}
+	ticks, err := strconv.ParseUint(fields[19], 10, 64)
+	if err != nil {
+		return procStat{}, fmt.Errorf("process stat %q: start time: %w", b, err)
+	}
+	return procStat{comm: string(b[open+1 : end]), state: fields[0], ppid: ppid, startTicks: ticks}, nil
+}
+
+func (s procStat) age() *float64 {
+	started := time.Duration(s.startTicks) * (time.Second / userHZ)
+	age := max(0, (clock(unix.CLOCK_BOOTTIME) - started).Seconds())
+	return &age
+}
