@@ -53,10 +53,14 @@ type Event struct {
 }
 
 // NewEvent returns an event of run r with its identity filled in. The n-th event of a kind in a run is always the same
-// event, whoever observed it.
+// event, whoever observed it. An ended event has the state and the reason of r.
 func NewEvent(r *Run, kind Kind, ordinal int, at time.Time) Event {
-	return Event{API: API, ID: EventID(r.Run, kind, ordinal), Run: r.Run, AnalysisID: r.AnalysisID, Kind: kind,
+	e := Event{API: API, ID: EventID(r.Run, kind, ordinal), Run: r.Run, AnalysisID: r.AnalysisID, Kind: kind,
 		Ordinal: ordinal, At: at.UTC()}
+	if kind == KindEnded {
+		e.State, e.Reason = r.State, r.Reason
+	}
+	return e
 }
 
 // IsKill reports whether e counts as a kill: what `lictor kills` lists and kills_last_24h counts. That is the end of a

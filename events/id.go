@@ -14,3 +14,11 @@ var namespace = uuid.MustParse("4b0f7f0e-6c9c-5f0c-9d0b-3d1d3c1f7a55")
 func EventID(run RunID, kind Kind, ordinal int) string {
 	return uuid.NewSHA1(namespace, []byte(string(run)+"\x00"+string(kind)+"\x00"+strconv.Itoa(ordinal))).String()
 }
+
+// eventID returns the id of e, which follows from its identity when it was not set.
+func eventID(e *Event) string {
+	if e.ID != "" {
+		return e.ID
+	}
+	return EventID(e.Run, e.Kind, e.Ordinal)
+}

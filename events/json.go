@@ -31,9 +31,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 	type plain Event
 	p := plain(e)
 	p.API = API
-	if p.ID == "" {
-		p.ID = EventID(e.Run, e.Kind, e.Ordinal)
-	}
+	p.ID = eventID(&e)
 	p.At = p.At.UTC()
 	return json.Marshal(p)
 }

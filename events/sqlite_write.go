@@ -187,11 +187,7 @@ func insertEvents(ctx context.Context, tx *sql.Tx, es []Event) error {
 		if err != nil {
 			return err
 		}
-		id := e.ID
-		if id == "" {
-			id = EventID(e.Run, e.Kind, e.Ordinal)
-		}
-		_, err = tx.ExecContext(ctx, insertEventSQL, clean(id), clean(string(e.Run)), clean(e.AnalysisID),
+		_, err = tx.ExecContext(ctx, insertEventSQL, clean(eventID(e)), clean(string(e.Run)), clean(e.AnalysisID),
 			clean(string(e.Kind)), e.Ordinal, nanos(e.At), clean(string(e.State)), clean(string(e.Reason)), e.IsKill(),
 			string(event))
 		if err != nil {
