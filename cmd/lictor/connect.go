@@ -10,6 +10,7 @@ func connect(_ *App) {
 // else.
 func commands(app *App) []*cobra.Command {
 	return []*cobra.Command{
+		newPsCommand(app),
 		newVersionCommand(app),
 	}
 }

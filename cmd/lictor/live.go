@@ -16,8 +16,26 @@ type Live struct {
 	MemoryPeak    *uint64 // memory.peak, bytes
 	CPUSeconds    *float64
 	Tasks         *uint64
-	PIDs          []int // members of the scope
-	Cgroup        string
+	PIDs          []int  // members of the scope
+	Cgroup        string // path of the scope below the cgroup root
+
+	// Record is what the ledger itself says about the run, for one that the store does not know.
+	Record *events.Run
+}
+
+// liveNumbers is Live in JSON.
+type liveNumbers struct {
+	MemoryBytes        *uint64  `json:"memory_bytes"` // MEM of `lictor ps`
+	MemoryCurrentBytes *uint64  `json:"memory_current_bytes"`
+	MemoryPeakBytes    *uint64  `json:"memory_peak_bytes"`
+	CPUSeconds         *float64 `json:"cpu_seconds"`
+	Tasks              *uint64  `json:"tasks"`
+	PIDs               []int    `json:"pids,omitempty"`
+	Cgroup             string   `json:"cgroup,omitempty"`
+}
+
+func (l *Live) numbers() liveNumbers {
+	return liveNumbers{l.Memory(), l.MemoryCurrent, l.MemoryPeak, l.CPUSeconds, l.Tasks, l.PIDs, l.Cgroup}
 }
 
 // Memory returns what the run holds on to: memory.current without the page cache that it can lose any time.

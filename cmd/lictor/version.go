@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"runtime/debug"
 
@@ -21,7 +20,7 @@ func newVersionCommand(app *App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  exactly(0, "no arguments"),
+		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			b := readBuild(debug.ReadBuildInfo())
 			if asJSON {
@@ -62,12 +61,4 @@ func (b build) String() string {
 		text += ")"
 	}
 	return text + " " + b.Go
-}
-
-// writeJSON writes v as indented JSON. HTML characters stay as they are: this is for programs and terminals.
-func writeJSON(w *output, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
 }

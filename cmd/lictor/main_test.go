@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/scidex/lictor/events"
+	"github.com/scidex/lictor/migrations"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files and the expected output in scripts")
+
+// TestMain makes this binary stand in for lictor in the scripts.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"lictor": func() { os.Exit(run(scriptApp(), os.Args[1:])) },
+	})
+}
+
+// scriptApp is the App of the scripts: nothing is real but the store and the streams. The clock stands at $TEST_NOW, live
+// scopes are those in the file $TEST_LIVE, and the machine is the one in the file $TEST_PROBE.
+func scriptApp() *App {
+	app := newApp()
+	app.UID = 1000
+	app.EtcDir = os.Getenv("WORK") + "/etc"
+	app.Settle = nil
+	now, err := time.Parse(time.RFC3339, os.Getenv("TEST_NOW"))
+	if err != nil {
+		panic(err)
+	}
+	app.Now = func() time.Time { return now }
+	app.Scopes = scriptScopes(os.Getenv("TEST_LIVE"))
+	return app
+}
+
+// scriptScopes is a liveSource: a JSON file with a list of Live. Without a file nothing is known.
+type scriptScopes string
+
+func (path scriptScopes) Live(context.Context, Mode) ([]Live, error) {
+	if path == "" {
+		return nil, nil
+	}
+	var live []Live
+	b, err := os.ReadFile(string(path))
+	if err == nil {
+		err = json.Unmarshal(b, &live)
+	}
+	return live, err
+}
+
+func TestScripts(t *testing.T) {
+	fixtures, err := filepath.Abs("testdata/fixture")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("FIXTURE", fixtures)
+			env.Setenv("LICTOR_STATE_DIR", env.WorkDir+"/state")
+			env.Setenv("HOME", env.WorkDir+"/home")
+			env.Setenv("TEST_NOW", "2026-11-23T15:10:00Z")
+			env.Setenv("TZ", "UTC")
+			env.Setenv("LANG", "C.UTF-8")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"store": loadFixtures},
+	})
+}
+
+// fixture is a file of runs and events, as lictor/v1 writes them.
+type fixture struct {
+	Runs   []*events.Run  `json:"runs"`
+	Events []events.Event `json:"events"`
+}
+
+func readFixture(path string) (f fixture, err error) {
+	b, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(b, &f)
+	}
+	type fact struct {
+		run  events.RunID
+		kind events.Kind
+	}
+	ordinals := map[fact]int{} // not part of the JSON
+	for i := range f.Events {
+		e := &f.Events[i]
+		of := fact{e.Run, e.Kind}
+		e.Ordinal = ordinals[of]
+		e.ID = events.EventID(e.Run, e.Kind, e.Ordinal)
+		ordinals[of]++
+	}
+	return f, err
+}
+
+// loadFixtures is the script command `store FILE…`: it fills the store with the runs and events in the files.
+func loadFixtures(ts *testscript.TestScript, neg bool, files []string) {
+	if neg || len(files) == 0 {
+		ts.Fatalf("usage: store FILE...")
+	}
+	ctx := context.Background()
+	s, err := events.OpenSQLite(ctx, filepath.Join(ts.Getenv("LICTOR_STATE_DIR"), "lictor.db"), migrations.SQLite)
+	ts.Check(err)
+	defer s.Close()
+	for _, file := range files {
+		f, err := readFixture(ts.MkAbs(file))
+		ts.Check(err)
+		for _, r := range f.Runs {
+			ts.Check(storeRun(ctx, s, r))
+		}
+		ts.Check(s.Append(ctx, f.Events...))
+	}
+}
+
+func storeRun(ctx context.Context, s events.Store, r *events.Run) error {
+	if r.State.Final() {
+		return s.End(ctx, r)
+	}
+	return s.Begin(ctx, r)
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/scidex/lictor/events"
+	"github.com/scidex/lictor/migrations"
+)
+
+// readDeadline bounds a command that reads and ends. The store waits for other writers at most half of it.
+const readDeadline = time.Minute
+
+// OpenReader opens the store for queries. It does not create one: where no run has been yet, the store is empty.
+func (a *App) OpenReader() (events.Store, error) {
+	path, err := a.StorePath()
+	if err != nil {
+		return nil, err
+	}
+	return events.OpenSQLiteReadOnly(path)
+}
+
+// OpenWriter opens the store for reading and writing, and creates it if it is not there.
+func (a *App) OpenWriter(ctx context.Context) (events.Store, error) {
+	path, err := a.StorePath()
+	if err != nil {
+		return nil, err
+	}
+	s, err := events.OpenSQLite(ctx, path, migrations.SQLite)
+	if err != nil {
+		return nil, a.explainStore(err)
+	}
+	return s, nil
+}
+
+// read settles, opens the store, calls fn and closes it.
+func (a *App) read(ctx context.Context, fn func(context.Context, events.Store) error) error {
+	ctx, cancel := context.WithTimeout(ctx, readDeadline)
+	defer cancel()
+	a.settle(ctx)
+	store, err := a.OpenReader()
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	return a.explainStore(fn(ctx, store))
+}
+
+// explainStore adds what helps to the errors of a store that a person can do something about.
+func (a *App) explainStore(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, events.ErrNotFound):
+		return withHint(err, "lictor ps -a lists the runs")
+	case errors.Is(err, events.ErrAmbiguous):
+		return withHint(err, "give more characters of the id")
+	case errors.Is(err, migrations.ErrNewer):
+		return withHint(err, "use the lictor that wrote it, or a newer one")
+	case errors.Is(err, fs.ErrPermission) && a.Mode() == ModeSystem && a.UID != 0:
+		return withHint(err, "lictor --user for the own runs, or ask as root")
+	}
+	return err
+}
