@@ -53,8 +53,14 @@ func utcSteps(s []Step) []Step {
 	return u
 }
 
-// decodeRun reads a stored record.
-func decodeRun(b []byte) (*Run, error) {
+// EncodeRun is r as it is stored and handed out: the JSON of lictor/v1, in which every string is safe (Clean).
+func EncodeRun(r *Run) ([]byte, error) { return marshal(*r) }
+
+// EncodeEvent is e as it is stored and handed out.
+func EncodeEvent(e *Event) ([]byte, error) { return marshal(*e) }
+
+// DecodeRun reads a stored record.
+func DecodeRun(b []byte) (*Run, error) {
 	r := new(Run)
 	if err := json.Unmarshal(b, r); err != nil {
 		return nil, fmt.Errorf("stored run record: %w", err)
@@ -62,8 +68,8 @@ func decodeRun(b []byte) (*Run, error) {
 	return r, nil
 }
 
-// decodeEvent reads a stored event; its ordinal is not part of the JSON.
-func decodeEvent(b []byte, ordinal int) (Event, error) {
+// DecodeEvent reads a stored event; its ordinal is not part of the JSON.
+func DecodeEvent(b []byte, ordinal int) (Event, error) {
 	var e Event
 	if err := json.Unmarshal(b, &e); err != nil {
 		return Event{}, fmt.Errorf("stored event: %w", err)

@@ -17,16 +17,17 @@ func (id RunID) Short() string {
 // maxCandidates is how many runs are named when several match.
 const maxCandidates = 5
 
-// resolve finds the run that a person means, for every kind of store. An exact id wins; then the latest run of an analysis
+// Resolve finds the run that a person means, for every kind of Store. An exact id wins; then the latest run of an analysis
 // or of a name; then a prefix of one id. A label that is also somebody else's id as it is shown is ambiguous: labels are
 // chosen by strangers and ids end up in `lictor stop`.
 //
 // byPrefix returns up to limit runs whose id has a prefix; byLabel returns the latest run whose analysis id or name is
 // text, or nil.
-func resolve(ctx context.Context, text string,
+func Resolve(ctx context.Context, text string,
 	byPrefix func(ctx context.Context, prefix string, limit int) ([]*Run, error),
 	byLabel func(ctx context.Context, text string) (*Run, error),
 ) (*Run, error) {
+	text = Clean(text)
 	if text == "" {
 		return nil, fmt.Errorf("%w: no id was given", ErrNotFound)
 	}
@@ -73,7 +74,7 @@ func ambiguous(text string, candidates []*Run) error {
 
 // Resolve implements Store.
 func (s *SQLite) Resolve(ctx context.Context, text string) (*Run, error) {
-	return resolve(ctx, clean(text), s.byPrefix, s.byLabel)
+	return Resolve(ctx, text, s.byPrefix, s.byLabel)
 }
 
 func (s *SQLite) byPrefix(ctx context.Context, prefix string, limit int) ([]*Run, error) {

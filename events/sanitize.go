@@ -14,8 +14,8 @@ import (
 // refuse such text, some for ever, so it is made safe before it is stored, and visibly: the byte 0xff becomes the four
 // characters \xff. A string that is fine is stored as it is.
 
-// clean returns s with NUL and bytes that are not UTF-8 written as \xNN.
-func clean(s string) string {
+// Clean returns s with NUL and bytes that are not UTF-8 written as \xNN.
+func Clean(s string) string {
 	if utf8.ValidString(s) && !strings.ContainsRune(s, 0) {
 		return s
 	}
@@ -57,7 +57,7 @@ var rawMessage = reflect.TypeFor[json.RawMessage]()
 func copyClean(dst, src reflect.Value) {
 	switch src.Kind() {
 	case reflect.String:
-		dst.SetString(clean(src.String()))
+		dst.SetString(Clean(src.String()))
 	case reflect.Pointer:
 		if !src.IsNil() && !notANumber(src.Elem()) {
 			dst.Set(reflect.New(src.Type().Elem()))
@@ -113,7 +113,7 @@ func notANumber(v reflect.Value) bool {
 // cleanJSON returns JSON text whose strings are clean. Text that is not JSON becomes a JSON string of it.
 func cleanJSON(b []byte) []byte {
 	var v any
-	d := json.NewDecoder(strings.NewReader(clean(string(b))))
+	d := json.NewDecoder(strings.NewReader(Clean(string(b))))
 	d.UseNumber()
 	if err := d.Decode(&v); err != nil || d.More() {
 		v = string(b)
@@ -129,7 +129,7 @@ func cleanJSON(b []byte) []byte {
 func cleanValue(v any) any {
 	switch v := v.(type) {
 	case string:
-		return clean(v)
+		return Clean(v)
 	case []any:
 		for i := range v {
 			v[i] = cleanValue(v[i])
@@ -137,7 +137,7 @@ func cleanValue(v any) any {
 	case map[string]any:
 		for k, e := range v {
 			delete(v, k)
-			v[clean(k)] = cleanValue(e)
+			v[Clean(k)] = cleanValue(e)
 		}
 	}
 	return v

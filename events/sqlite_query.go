@@ -22,7 +22,7 @@ func in[T ~string](c *conditions, column string, values []T) {
 	}
 	args := make([]any, len(values))
 	for i, v := range values {
-		args[i] = clean(string(v))
+		args[i] = Clean(string(v))
 	}
 	c.add(column+" IN (?"+strings.Repeat(", ?", len(values)-1)+")", args...)
 }
@@ -42,7 +42,7 @@ func (q RunQuery) sqlite() (string, []any, error) {
 	}
 	in(&c, "state", q.States)
 	if q.AnalysisID != "" {
-		c.add("label = ?", clean(q.AnalysisID))
+		c.add("label = ?", Clean(q.AnalysisID))
 	}
 	if q.Command != nil {
 		command, err := marshal(q.Command)
@@ -69,10 +69,10 @@ func (q RunQuery) sqlite() (string, []any, error) {
 func (q EventQuery) sqlite() (string, []any) {
 	var c conditions
 	if q.Run != "" {
-		c.add("run = ?", clean(string(q.Run)))
+		c.add("run = ?", Clean(string(q.Run)))
 	}
 	if q.AnalysisID != "" {
-		c.add("label = ?", clean(q.AnalysisID))
+		c.add("label = ?", Clean(q.AnalysisID))
 	}
 	in(&c, "kind", q.Kinds)
 	if q.KillsOnly {

@@ -82,7 +82,7 @@ func (s *SQLite) queryRuns(ctx context.Context, where string, args ...any) ([]*R
 		if err := rows.Scan(&b); err != nil {
 			return err
 		}
-		r, err := decodeRun(b)
+		r, err := DecodeRun(b)
 		runs = append(runs, r)
 		return err
 	})
@@ -94,7 +94,7 @@ func (s *SQLite) queryRuns(ctx context.Context, where string, args ...any) ([]*R
 
 // Run implements Store.
 func (s *SQLite) Run(ctx context.Context, id RunID) (*Run, error) {
-	runs, err := s.queryRuns(ctx, "WHERE run = ?", clean(string(id)))
+	runs, err := s.queryRuns(ctx, "WHERE run = ?", Clean(string(id)))
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +128,7 @@ func (s *SQLite) Events(ctx context.Context, q EventQuery) ([]Event, error) {
 		if err := rows.Scan(&position, &ordinal, &b); err != nil {
 			return err
 		}
-		e, err := decodeEvent(b, ordinal)
+		e, err := DecodeEvent(b, ordinal)
 		es = append(es, e)
 		return err
 	})

@@ -118,7 +118,7 @@ func insertAnalysis(ctx context.Context, tx *sql.Tx, id string, seen time.Time) 
 		return nil
 	}
 	_, err := tx.ExecContext(ctx, `INSERT INTO analyses (analysis_id, first_seen) VALUES (?, ?) ON CONFLICT DO NOTHING`,
-		clean(id), nanos(seen))
+		Clean(id), nanos(seen))
 	return err
 }
 
@@ -137,7 +137,7 @@ WHERE ended = 0`
 
 // upsertRun writes the row of a run and reports whether it did.
 func upsertRun(ctx context.Context, tx *sql.Tx, r *Run, ended bool) (bool, error) {
-	record, err := marshal(*r)
+	record, err := EncodeRun(r)
 	if err != nil {
 		return false, err
 	}
@@ -154,9 +154,9 @@ func upsertRun(ctx context.Context, tx *sql.Tx, r *Run, ended bool) (bool, error
 		n := nanos(*r.EndedAt)
 		endedAt = &n
 	}
-	res, err := tx.ExecContext(ctx, stmt, clean(string(r.Run)), clean(r.AnalysisID), clean(r.Name), clean(r.Unit),
-		clean(r.Host), r.UID, r.LeaderPID, string(command), integer(r.Limits.MemoryMaxBytes), r.Limits.RuntimeMaxSeconds,
-		integer(r.Usage.MemoryPeakBytes), clean(string(r.State)), clean(string(r.Reason)), nanos(r.StartedAt), endedAt, ended,
+	res, err := tx.ExecContext(ctx, stmt, Clean(string(r.Run)), Clean(r.AnalysisID), Clean(r.Name), Clean(r.Unit),
+		Clean(r.Host), r.UID, r.LeaderPID, string(command), integer(r.Limits.MemoryMaxBytes), r.Limits.RuntimeMaxSeconds,
+		integer(r.Usage.MemoryPeakBytes), Clean(string(r.State)), Clean(string(r.Reason)), nanos(r.StartedAt), endedAt, ended,
 		string(record))
 	if err != nil {
 		return false, err
@@ -183,12 +183,12 @@ func insertEvents(ctx context.Context, tx *sql.Tx, es []Event) error {
 		if err := insertAnalysis(ctx, tx, e.AnalysisID, e.At); err != nil {
 			return err
 		}
-		event, err := marshal(*e)
+		event, err := EncodeEvent(e)
 		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, insertEventSQL, clean(eventID(e)), clean(string(e.Run)), clean(e.AnalysisID),
-			clean(string(e.Kind)), e.Ordinal, nanos(e.At), clean(string(e.State)), clean(string(e.Reason)), e.IsKill(),
+		_, err = tx.ExecContext(ctx, insertEventSQL, Clean(eventID(e)), Clean(string(e.Run)), Clean(e.AnalysisID),
+			Clean(string(e.Kind)), e.Ordinal, nanos(e.At), Clean(string(e.State)), Clean(string(e.Reason)), e.IsKill(),
 			string(event))
 		if err != nil {
 			return err
