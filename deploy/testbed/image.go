@@ -4,21 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
-
-// imageSize is the size of the root file system; the file is sparse.
-const imageSize = "6G"
 
 // An image is the directory of a built image.
 type image string
 
 func (i image) disk() string   { return filepath.Join(string(i), "root.img") }
-func (i image) kernel() string { return filepath.Join(string(i), "vmlinuz") }
+func (i image) kernel() string { return filepath.Join(string(i), "vmlinux") }
 func (i image) initrd() string { return filepath.Join(string(i), "initrd.img") }
 
 func runImage(ctx context.Context, args []string) error {
@@ -84,17 +81,11 @@ func buildImage(ctx context.Context, p *progress, suite, publicKey string, img i
 		return err
 	}
 	p.setStage("mmdebstrap")
-	if err := debstrap(ctx, p, suite, publicKey, recipe, root); err != nil {
-		return err
-	}
 	if err := os.Mkdir(string(out), 0o700); err != nil {
 		return err
 	}
-	p.setStage("kernel")
-	for pattern, to := range map[string]string{"boot/vmlinuz-*": out.kernel(), "boot/initrd.img-*": out.initrd()} {
-		if err := copyOne(filepath.Join(root, pattern), to); err != nil {
-			return err
-		}
+	if err := debstrap(ctx, p, suite, root, "LICTOR_RECIPE="+recipe, "LICTOR_PUBKEY="+publicKey, "LICTOR_OUT="+string(out)); err != nil {
+		return err
 	}
 	p.setStage("mkfs.ext4")
 	mkfs := exec.CommandContext(ctx, "mkfs.ext4", "-q", "-F", "-L", "root", "-m", "0", "-d", root, out.disk(), imageSize)
@@ -105,42 +96,17 @@ func buildImage(ctx context.Context, p *progress, suite, publicKey string, img i
 	return os.Rename(string(out), string(img))
 }
 
-func debstrap(ctx context.Context, p *progress, suite, publicKey, recipe, root string) error {
+func debstrap(ctx context.Context, p *progress, suite, root string, env ...string) error {
 	packages, err := recipePackages()
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, "mmdebstrap", "--variant=minbase", "--format=directory",
-		"--include="+strings.Join(packages, ","),
-		// The Release file of sid, and of a mirror's snapshot, may have expired.
-		`--aptopt=Acquire::Check-Valid-Until "false"`,
-		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
-		"--dpkgopt=path-exclude=/usr/share/locale/*",
-		fmt.Sprintf("--customize-hook=sh %q \"$1\"", filepath.Join(recipe, "customize.sh")),
-		suite, root, mirror(ctx))
-	cmd.Env = append(os.Environ(), "LICTOR_OVERLAY="+filepath.Join(recipe, "overlay"), "LICTOR_PUBKEY="+publicKey)
+	args := append(slices.Clone(debstrapOptions), "--include="+strings.Join(packages, ","), suite, root, mirror(ctx))
+	cmd := exec.CommandContext(ctx, "mmdebstrap", args...)
+	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = p, p
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("mmdebstrap: %w", err)
 	}
 	return nil
-}
-
-// copyOne copies the one file that matches pattern.
-func copyOne(pattern, to string) error {
-	found, err := filepath.Glob(pattern)
-	if err != nil || len(found) != 1 {
-		return fmt.Errorf("%s: %d files, want 1", pattern, len(found))
-	}
-	from, err := os.Open(found[0])
-	if err != nil {
-		return err
-	}
-	defer from.Close()
-	f, err := os.Create(to)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, from)
-	return errors.Join(err, f.Close())
 }

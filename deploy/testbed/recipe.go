@@ -50,10 +50,27 @@ func recipePackages() ([]string, error) {
 	return packages, nil
 }
 
+// imageSize is the size of the root file system; the file is sparse.
+const imageSize = "6G"
+
+// debstrapOptions are part of the recipe.
+var debstrapOptions = []string{
+	"--variant=minbase", "--format=directory",
+	// It would empty /etc/machine-id, and systemd take each boot for the first one.
+	"--skip=cleanup/reproducible",
+	// The Release file of sid, and of a mirror's snapshot, may have expired.
+	`--aptopt=Acquire::Check-Valid-Until "false"`,
+	"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
+	"--dpkgopt=path-exclude=/usr/share/locale/*",
+	// boot.sh makes the initrd.
+	"--dpkgopt=path-exclude=/etc/kernel/postinst.d/initramfs-tools",
+	`--customize-hook=sh "$LICTOR_RECIPE/customize.sh" "$1"`,
+}
+
 // imageKey names an image by everything that goes into it but the state of the archive.
 func imageKey(suite, publicKey string) (string, error) {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s\n%s\n%s\n", suite, publicKey, imageSize)
+	fmt.Fprintf(h, "%s\n%s\n%s\n%q\n", suite, publicKey, imageSize, debstrapOptions)
 	err := fs.WalkDir(recipeFS, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
