@@ -14,15 +14,13 @@ import (
 
 // read waits for events or for the time to put a one-shot watch back, and returns what there is to look at.
 func (n *Notifier) read(ctx context.Context, buf []byte) ([]Notice, error) {
-	if err := n.file.SetReadDeadline(n.nextDue()); err != nil {
-		return nil, fmt.Errorf("inotify: %w", err)
-	}
+	err := n.file.SetReadDeadline(n.nextDue())
 	if ctx.Err() != nil { // the deadline that Run's AfterFunc sets may have been overwritten just now
 		return nil, nil
 	}
-	size, err := n.file.Read(buf)
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		return nil, fmt.Errorf("inotify: %w", err)
+	size := 0
+	if err == nil {
+		size, err = n.file.Read(buf)
 	}
 	var batch noticeBatch
 	now := time.Now()
@@ -30,6 +28,9 @@ func (n *Notifier) read(ctx context.Context, buf []byte) ([]Notice, error) {
 	defer n.mu.Unlock()
 	if n.closed {
 		return nil, os.ErrClosed
+	}
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, fmt.Errorf("inotify: %w", err)
 	}
 	for _, e := range parseInotify(buf[:size]) {
 		n.event(e, now, &batch)

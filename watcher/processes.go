@@ -25,6 +25,9 @@ const (
 	// held for as long as a page fault of it waits for a disk.
 	describeTime = 500 * time.Millisecond
 
+	// describeAllTime is how long one call may take, however many processes block: somebody waits to act on them.
+	describeAllTime = 3 * time.Second
+
 	cmdlineMaxArgs  = 64
 	cmdlineMaxBytes = 4 << 10
 
@@ -59,9 +62,10 @@ func (t *ProcFS) Skipped() uint64 {
 	return t.skipped.Load()
 }
 
-// Describe implements ProcessTable. It returns when ctx is done, and takes at most half a second for every four processes
-// whose files block.
+// Describe implements ProcessTable. It returns when ctx is done, and after a few seconds whatever blocks.
 func (t *ProcFS) Describe(ctx context.Context, pids []int) []events.Process {
+	ctx, cancel := context.WithTimeout(ctx, describeAllTime)
+	defer cancel()
 	out := make([]events.Process, len(pids))
 	next := make(chan int, len(pids))
 	for i, pid := range pids {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +18,8 @@ import (
 // systemd's RuntimeMaxSec. A run that was started half an hour ago by any clock on the wall is over its half hour
 // for its owner; a Deadline sees that at the moment of resume. It does not wake the host.
 type Deadline struct {
-	file *os.File
+	file   *os.File
+	closed atomic.Bool
 }
 
 // NewDeadline returns a Deadline that fires at the given time on CLOCK_BOOTTIME; if that has passed, at once.
@@ -37,7 +39,7 @@ func NewDeadline(at time.Duration) (*Deadline, error) {
 func (d *Deadline) Reset(at time.Duration) error {
 	conn, err := d.file.SyscallConn()
 	if err != nil {
-		return fmt.Errorf("deadline: %w", err)
+		return d.error(err)
 	}
 	// Zero would disarm the timer; a nanosecond after boot is as long ago.
 	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(max(1, at.Nanoseconds()))}
@@ -45,8 +47,11 @@ func (d *Deadline) Reset(at time.Duration) error {
 	err = conn.Control(func(fd uintptr) {
 		setErr = unix.TimerfdSettime(int(fd), unix.TFD_TIMER_ABSTIME, &spec, nil)
 	})
-	if err := errors.Join(err, os.NewSyscallError("timerfd_settime", setErr)); err != nil {
-		return fmt.Errorf("deadline: %w", err)
+	if err != nil {
+		return d.error(err)
+	}
+	if setErr != nil {
+		return d.error(os.NewSyscallError("timerfd_settime", setErr))
 	}
 	return nil
 }
@@ -58,7 +63,7 @@ func (d *Deadline) Wait(ctx context.Context) error {
 	defer stop()
 	for {
 		if err := d.file.SetReadDeadline(time.Time{}); err != nil {
-			return fmt.Errorf("deadline: %w", err)
+			return d.error(err)
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -69,12 +74,21 @@ func (d *Deadline) Wait(ctx context.Context) error {
 			return nil
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) { // else ctx, or a late AfterFunc of an earlier Wait
-			return fmt.Errorf("deadline: %w", err)
+			return d.error(err)
 		}
 	}
 }
 
 // Close frees the timer and ends a Wait.
 func (d *Deadline) Close() error {
+	d.closed.Store(true)
 	return d.file.Close()
+}
+
+// error says os.ErrClosed in the places where package os has an error of its own for a closed file.
+func (d *Deadline) error(err error) error {
+	if d.closed.Load() {
+		err = os.ErrClosed
+	}
+	return fmt.Errorf("deadline: %w", err)
 }
