@@ -29,8 +29,9 @@ type Launcher struct {
 	// that the run is about to start.
 	Prepared func(context.Context, *Scope) error
 
-	mu  sync.Mutex
-	bus *bus
+	mu       sync.Mutex
+	bus      *bus
+	monitors map[RunID]*bus
 }
 
 // NewLauncher returns a Launcher for the manager m, or an error that says what this machine lacks (cgroup.ErrNotUnified).

@@ -4,51 +4,77 @@ import (
 	"context"
 	"fmt"
 
-	sd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
 )
 
 // Monitor tells fn what systemd says about the scope of a run, first as it is and then whenever it changes, until ctx ends
 // or the connection does (the error then wraps ErrDisconnected). fn gets only the fields that changed; the others are
-// empty. It uses the bus and a match for this one unit: on the private socket systemd would wake us for every unit of the
-// machine.
+// empty. It must not block.
 //
-// This is how a stop by somebody else is told from a kill by nobody knows whom: the scope is deactivating while its Result
-// is success.
+// Monitor uses the bus and matches for this one unit: on the private socket systemd would wake us for every unit of the
+// machine. While it runs, UnitState asks over the same connection, so that fn has been told everything that systemd said
+// before its answer.
+//
+// This is how a stop by somebody else is told from a kill by nobody knows whom: a job of the scope ends, or the scope is
+// deactivating while its Result is success.
 func (l *Launcher) Monitor(ctx context.Context, run RunID, fn func(UnitState)) error {
 	b, err := dial(ctx, l.manager.busEndpoint())
 	if err != nil {
 		return err
 	}
 	defer b.close()
-	unit := dbus.ObjectPath("/org/freedesktop/systemd1/unit/" + sd.PathBusEscape(run.Scope()))
-	// Room for the few changes of one scope's life; one that does not fit is made up for by the next.
-	changes := make(chan map[string]dbus.Variant, 16)
-	b.signals.watch(unit, changes)
-	match := "type='signal',sender='" + systemdName + "',path='" + string(unit) +
-		"',interface='org.freedesktop.DBus.Properties',member='PropertiesChanged'"
-	if err := b.raw.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.AddMatch", 0, match).Err; err != nil {
-		return fmt.Errorf("monitor %q: %w", run.Scope(), busError(err))
-	}
-	if st, err := b.unitState(ctx, run.Scope()); err == nil {
-		fn(st)
-	}
-	for {
-		select {
-		case c := <-changes:
-			fn(changedState(c))
-		case <-b.gone():
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return fmt.Errorf("monitor %q: %w", run.Scope(), ErrDisconnected)
-		case <-ctx.Done():
-			return ctx.Err()
+	unit := run.Scope()
+	b.signals.watch(unit,
+		func(c map[string]dbus.Variant) { fn(changedState(c)) },
+		func() { fn(UnitState{StopJob: true}) })
+	for _, match := range []string{
+		"interface='org.freedesktop.DBus.Properties',member='PropertiesChanged',path='" + string(unitPath(unit)) + "'",
+		"interface='org.freedesktop.systemd1.Manager',member='JobRemoved',arg2='" + unit + "'",
+	} {
+		match = "type='signal',sender='" + systemdName + "'," + match
+		if err := b.raw.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.AddMatch", 0, match).Err; err != nil {
+			return fmt.Errorf("monitor %q: %w", unit, busError(err))
 		}
 	}
+	if st, err := b.unitState(ctx, unit); err == nil {
+		fn(st)
+	}
+	l.setMonitor(run, b)
+	defer l.setMonitor(run, nil)
+	select {
+	case <-b.gone():
+		if ctx.Err() == nil {
+			return fmt.Errorf("monitor %q: %w", unit, ErrDisconnected)
+		}
+	case <-ctx.Done():
+	}
+	return ctx.Err()
+}
+
+func (l *Launcher) setMonitor(run RunID, b *bus) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if b == nil {
+		delete(l.monitors, run)
+		return
+	}
+	if l.monitors == nil {
+		l.monitors = map[RunID]*bus{}
+	}
+	l.monitors[run] = b
+}
+
+// monitor returns the connection that watches a run, or nil.
+func (l *Launcher) monitor(run RunID) *bus {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if b := l.monitors[run]; b.connected() {
+		return b
+	}
+	return nil
 }
 
 func changedState(c map[string]dbus.Variant) UnitState {
 	return UnitState{ActiveState: text(c["ActiveState"].Value()), SubState: text(c["SubState"].Value()),
-		Result: text(c["Result"].Value()), Job: hasJob(c["Job"].Value())}
+		Result: text(c["Result"].Value())}
 }

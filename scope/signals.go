@@ -3,6 +3,7 @@ package scope
 import (
 	"sync"
 
+	sd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
 )
 
@@ -14,14 +15,15 @@ type signalFilter struct {
 	mu      sync.Mutex
 	owner   string                 // unique name of systemd on a bus
 	jobs    map[string]chan string // by unit
-	changes map[dbus.ObjectPath]chan<- map[string]dbus.Variant
+	changes map[dbus.ObjectPath]func(map[string]dbus.Variant)
+	stopped map[string]func() // by unit: a job of it was removed
 	dropped uint64
 	feed    []chan<- *dbus.Signal // go-systemd's own channel: never fed, closed at the end so that its goroutine ends
 }
 
 func newSignalFilter(private bool) *signalFilter {
 	return &signalFilter{private: private, jobs: map[string]chan string{},
-		changes: map[dbus.ObjectPath]chan<- map[string]dbus.Variant{}}
+		changes: map[dbus.ObjectPath]func(map[string]dbus.Variant){}, stopped: map[string]func(){}}
 }
 
 func (f *signalFilter) setOwner(name string) {
@@ -39,11 +41,13 @@ func (f *signalFilter) expect(unit string) <-chan string {
 	return ch
 }
 
-// watch makes the changes of the unit at path go to ch. A full channel loses them.
-func (f *signalFilter) watch(path dbus.ObjectPath, ch chan<- map[string]dbus.Variant) {
+// watch calls changed for every change of the properties of a unit and job when a job of it is removed. Both are called in
+// the order of the signals and before the reply to any later call is seen; they must not block.
+func (f *signalFilter) watch(unit string, changed func(map[string]dbus.Variant), job func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.changes[path] = ch
+	f.changes[unitPath(unit)] = changed
+	f.stopped[unit] = job
 }
 
 func (f *signalFilter) forget(unit string) {
@@ -91,11 +95,14 @@ func (f *signalFilter) jobRemoved(body []any) {
 		delete(f.jobs, unit)
 		ch <- result
 	}
+	if fn := f.stopped[unit]; fn != nil {
+		fn()
+	}
 }
 
 func (f *signalFilter) propertiesChanged(path dbus.ObjectPath, body []any) {
-	ch := f.changes[path]
-	if ch == nil {
+	fn := f.changes[path]
+	if fn == nil {
 		return
 	}
 	var iface string
@@ -105,10 +112,7 @@ func (f *signalFilter) propertiesChanged(path dbus.ObjectPath, body []any) {
 		f.dropped++
 		return
 	}
-	select {
-	case ch <- changed:
-	default: // the receiver looks at the unit anyway
-	}
+	fn(changed)
 }
 
 // AddSignal, RemoveSignal and Terminate make the filter acceptable to go-systemd.
@@ -129,4 +133,9 @@ func (f *signalFilter) Terminate() {
 		close(ch)
 	}
 	f.feed = nil
+}
+
+// unitPath is the object of a unit on the bus.
+func unitPath(unit string) dbus.ObjectPath {
+	return dbus.ObjectPath("/org/freedesktop/systemd1/unit/" + sd.PathBusEscape(unit))
 }

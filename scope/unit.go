@@ -11,11 +11,14 @@ type UnitState struct {
 	ActiveState string // active, deactivating, inactive, failed
 	SubState    string // running, stop-sigterm, stop-sigkill, failed, …
 	Result      string // success, timeout, oom-kill, resources
-	Job         bool   // a job for it is queued or running
+	StopJob     bool   // a job for it is queued or running, or has ended; a live scope gets no other job than stop
 }
 
 // UnitState asks systemd about the scope of a run. ErrNoUnit says that systemd does not know it (any more).
 func (l *Launcher) UnitState(ctx context.Context, run RunID) (UnitState, error) {
+	if b := l.monitor(run); b != nil {
+		return b.unitState(ctx, run.Scope())
+	}
 	b, err := l.connection(ctx)
 	if err != nil {
 		return UnitState{}, err
@@ -64,7 +67,7 @@ func (b *bus) unitState(ctx context.Context, name string) (UnitState, error) {
 		return UnitState{}, fmt.Errorf("unit %q: %w", name, err)
 	}
 	return UnitState{ActiveState: text(unit["ActiveState"]), SubState: text(unit["SubState"]), Result: text(scope["Result"]),
-		Job: hasJob(unit["Job"])}, nil
+		StopJob: hasJob(unit["Job"])}, nil
 }
 
 // hasJob reads the Job property of a unit: (id, path), with id 0 for none.

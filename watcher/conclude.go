@@ -1,0 +1,252 @@
+package watcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/scidex/lictor/events"
+)
+
+// errNotAsked is why systemd was not consulted about an end that needs no explanation.
+var errNotAsked = errors.New("not asked: the main process exited by itself at once")
+
+// Finish does what is left to do for a run whose keeper is gone and whose processes are: it reads the ledger, decides,
+// records and releases. It may be called by several processes at once; one of them writes the record.
+func (k *Keeper) Finish(ctx context.Context) (*events.Run, error) {
+	e := Evidence{LeaderPID: k.LeaderPID, Comm: k.Comm, LedgerPath: k.Box.Ledger.Path(), Started: k.Started,
+		RuntimeMax: k.RuntimeMax, Alive: k.recorded(ctx)}
+	return k.conclude(ctx, e, nil)
+}
+
+// recorded are the counters that earlier oom events of the run account for: what the main process survived.
+func (k *Keeper) recorded(ctx context.Context) Counters {
+	var c Counters
+	list, err := k.Recorder.Events(ctx, events.EventQuery{Run: k.Run.Run, Kinds: []events.Kind{events.KindOOM}})
+	if err != nil {
+		return c
+	}
+	for _, ev := range list {
+		if d, ok := oomDetail(ev); ok && !d.Terminal {
+			c.OOMKill += d.Kills
+			c.OOMGroupKill += d.GroupKills
+			if d.WhoseLimit == LimitOwn {
+				c.OOM++
+			}
+		}
+	}
+	return c
+}
+
+// conclude gathers the last evidence, decides, records and releases.
+// s is nil in a process that was not there while the run lived.
+func (k *Keeper) conclude(ctx context.Context, e Evidence, s *session) (*events.Run, error) {
+	k.gather(ctx, &e, s)
+	v := Decide(e)
+	run := k.finished(ctx, e, v, s.seenSteps())
+	err := k.Recorder.End(ctx, run, k.lastEvents(ctx, run, e, v)...)
+	if err != nil && !errors.Is(err, events.ErrAlreadyEnded) {
+		return run, fmt.Errorf("end of run %s not recorded, its ledger is kept: %w", run.Run, err)
+	}
+	if len(run.Survivors) > 0 {
+		return run, nil // released when they are gone, by whoever looks then
+	}
+	if err := k.Target.Release(ctx); err != nil {
+		return run, fmt.Errorf("run %s not released: %w", run.Run, err)
+	}
+	return run, nil
+}
+
+// gather reads what can be read only now: the ledger of an empty run, systemd's view, intents, the kernel log.
+func (k *Keeper) gather(ctx context.Context, e *Evidence, s *session) {
+	e.Ledger, e.LedgerErr = readCounters(k.Box, e.Ledger)
+	if e.UnitErr == nil {
+		e.Unit, e.UnitErr = k.Target.UnitState(ctx)
+		s.seen(e) // whatever systemd said before it answered
+	}
+	e.Intents = k.intents(ctx)
+	if e.Ledger.OOMKill > 0 {
+		e.Ancestors = k.ancestors()
+		k.consultKernel(ctx, e)
+	}
+}
+
+// intents reads the intents on the ledger. Whoever wrote one may still be busy sending its signal; a moment later it is
+// known whether anybody felt it.
+func (k *Keeper) intents(ctx context.Context) []Intent {
+	for tries := 0; ; tries++ {
+		list, err := ReadIntents(k.Box.Ledger)
+		if err != nil {
+			k.Log.Warn("intents not read", logRun, k.Run.Run, logError, err)
+		}
+		open := slices.ContainsFunc(list, func(i Intent) bool { return i.Outcome == "" && processExists(i.Author) })
+		if !open || tries == 20 || ctx.Err() != nil {
+			return list
+		}
+		pause(ctx, 50*time.Millisecond)
+	}
+}
+
+// ancestors says how often each cgroup above has hit its own limit since the run started.
+func (k *Keeper) ancestors() map[string]uint64 {
+	rose := map[string]uint64{}
+	for path, before := range k.Box.Ancestors {
+		if now, err := k.Box.LocalOOMs(path); err == nil && now > before {
+			rose[path] = now - before
+		}
+	}
+	return rose
+}
+
+// consultKernel reads the kernel log for the victims. The kernel prints its line a moment after it has sent the signal.
+func (k *Keeper) consultKernel(ctx context.Context, e *Evidence) {
+	if k.Kernel == nil {
+		e.KernelErr = k.KernelErr
+		return
+	}
+	for tries := 0; tries < 5; tries++ {
+		kills, lost, err := k.Kernel.Kills()
+		k.kills = append(k.kills, kills...)
+		mine := e.ofRun(k.kills)
+		e.Earlier, e.Kills = mine[:k.told], mine[k.told:]
+		e.KillsLost = e.KillsLost || lost
+		if e.KernelErr = err; err != nil || e.kernelSaysEnough() {
+			return
+		}
+		pause(ctx, 20*time.Millisecond)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// finished is the record of the run with its end.
+func (k *Keeper) finished(ctx context.Context, e Evidence, v Verdict, steps []events.Step) *events.Run {
+	run := *k.Run
+	run.State, run.Reason, run.By = v.State, v.Reason, v.By
+	run.Exit = exitRecord(e.Exit)
+	run.OOM = events.OOM{Kills: e.Ledger.OOMKill, GroupKills: e.Ledger.OOMGroupKill, WhoseLimit: v.WhoseLimit}
+	run.Victims = k.withCommands(e.victims(v.TerminalOOM))
+	u := readUsage(k.Box.Ledger)
+	run.Usage = events.Usage{MemoryPeakBytes: u.peak, CPUSeconds: u.cpu, TasksPeak: u.tasks}
+	run.EndedAt, run.Usage.WallSeconds = k.end(e)
+	run.Survivors = k.survivors(ctx)
+	run.Escalation = k.escalation(ctx, e, v, steps, &run)
+	run.Evidence = e.sources()
+	if k.Advise != nil {
+		run.Advice = k.Advise(&run)
+	}
+	return &run
+}
+
+// withCommands adds what we know of the main process.
+func (k *Keeper) withCommands(vs []events.Victim) []events.Victim {
+	for i := range vs {
+		if vs[i].PID == k.LeaderPID {
+			vs[i].Cmdline = k.Run.Command
+		}
+	}
+	return vs
+}
+
+// end says when the run ended and how long it took. A keeper that was there knows; one that comes later reads when
+// systemd removed the scope's cgroup, which is the last change to the ledger's directory.
+func (k *Keeper) end(e Evidence) (*time.Time, *float64) {
+	if e.LeaderAt != 0 {
+		at, wall := k.Clock.Now().UTC(), seconds(k.Clock.Boottime()-k.Started)
+		return &at, &wall
+	}
+	at, err := k.Box.Ledger.ModTime()
+	if err != nil || at.Before(k.Run.StartedAt) {
+		return nil, nil
+	}
+	at = at.UTC()
+	wall := seconds(at.Sub(k.Run.StartedAt))
+	return &at, &wall
+}
+
+func (k *Keeper) survivors(ctx context.Context) []events.Process {
+	pids, err := k.Box.Ledger.AllProcs()
+	if err != nil || len(pids) == 0 {
+		return nil
+	}
+	return k.Processes.Describe(ctx, pids)
+}
+
+// escalation lists the steps that ended the run: systemd's as they were seen, ours as they were recorded.
+func (k *Keeper) escalation(ctx context.Context, e Evidence, v Verdict, steps []events.Step, run *events.Run) []events.Step {
+	if len(e.Intents) > 0 {
+		list, err := k.Recorder.Events(ctx, events.EventQuery{Run: run.Run, Kinds: []events.Kind{events.KindTerm, events.KindKill}})
+		if err != nil {
+			k.Log.Warn("steps not read", logRun, run.Run, logError, err)
+		}
+		for _, ev := range list {
+			steps = append(steps, events.Step{Step: string(ev.Kind), At: ev.At, By: "lictor"})
+		}
+	}
+	if len(steps) == 0 && v.By != "systemd" {
+		return nil
+	}
+	steps = append(steps, deduced(e, v, steps, run)...)
+	slices.SortStableFunc(steps, func(a, b events.Step) int { return a.At.Compare(b.At) })
+	if run.EndedAt != nil && len(run.Survivors) == 0 {
+		steps = append(steps, events.Step{Step: "empty", At: *run.EndedAt})
+	}
+	return steps
+}
+
+// deduced are systemd's steps that nobody was there to see but the outcome proves: at its limit a scope gets SIGTERM, and
+// SIGKILL if it is still there after the grace (systemd.kill(5)).
+func deduced(e Evidence, v Verdict, seen []events.Step, run *events.Run) []events.Step {
+	if v.By != "systemd" || v.Reason != events.ReasonTimeout {
+		return nil
+	}
+	has := func(step string) bool {
+		return slices.ContainsFunc(seen, func(s events.Step) bool { return s.Step == step })
+	}
+	var out []events.Step
+	limit := run.StartedAt.Add(e.RuntimeMax)
+	if !has("term") {
+		out = append(out, events.Step{Step: "term", At: limit, By: "systemd"})
+	}
+	if !has("kill") && e.Exit != nil && e.Exit.Signal == 9 {
+		grace := time.Duration(run.Limits.GraceSeconds * float64(time.Second))
+		out = append(out, events.Step{Step: "kill", At: limit.Add(grace), By: "systemd"})
+	}
+	return out
+}
+
+// lastEvents are the events that go with the end: out-of-memory kills that are not on record yet, and the end itself.
+func (k *Keeper) lastEvents(ctx context.Context, run *events.Run, e Evidence, v Verdict) []events.Event {
+	at := k.Clock.Now()
+	if run.EndedAt != nil {
+		at = *run.EndedAt
+	}
+	var list []events.Event
+	if since := e.Ledger.Since(e.Alive); since.OOMKill > 0 {
+		prior, err := k.Recorder.Events(ctx, events.EventQuery{Run: run.Run, Kinds: []events.Kind{events.KindOOM}})
+		if err != nil {
+			k.Log.Warn("oom events not read", logRun, run.Run, logError, err)
+		}
+		ev := events.NewEvent(run, events.KindOOM, len(prior), at)
+		fillOOM(&ev, e, v.TerminalOOM)
+		list = append(list, ev)
+	}
+	return append(list, endedEvent(run, at))
+}
+
+func endedEvent(run *events.Run, at time.Time) events.Event {
+	ev := events.NewEvent(run, events.KindEnded, 0, at)
+	ev.State, ev.Reason, ev.PID = run.State, run.Reason, run.LeaderPID
+	ev.MemoryBytes, ev.DurationSeconds = run.Usage.MemoryPeakBytes, run.Usage.WallSeconds
+	ev.Detail = detail(map[string]any{"by": run.By, "exit": run.Exit, "oom": run.OOM})
+	return ev
+}

@@ -1,0 +1,9 @@
+package watcher
+
+// Keys of log attributes.
+const (
+	logError = "error"
+	logKind  = "kind"
+	logPID   = "pid"
+	logRun   = "run"
+)

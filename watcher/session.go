@@ -1,0 +1,242 @@
+package watcher
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/scidex/lictor/cgroup"
+	"github.com/scidex/lictor/events"
+)
+
+// leaderEnd is what the parent of the main process was told.
+type leaderEnd struct {
+	exit Exit
+	err  error
+}
+
+// session is one Keep under way. One goroutine runs loop and owns everything here; unitChanged is called from the
+// connection to systemd and touches what mu guards.
+type session struct {
+	*Keeper
+	ctx context.Context
+
+	left    chan leaderEnd // one value
+	notices chan []Notice
+	due     chan struct{} // one value: the deadline
+	unit    chan struct{} // room for one: something about the unit changed
+	poll    time.Duration // pause between looks without notifications; 0 with
+
+	counters Counters
+	alive    Counters      // counters that the main process is known to have survived
+	suspect  time.Duration // when an out-of-memory kill was seen that it may not survive; 0 is none
+	fork     bool          // a tasks-limit event is on record
+	gone     bool          // the main process has ended
+	goneAt   time.Duration // when we were told
+	exit     *Exit         // nil if its parent cannot say
+	enforcer *Enforcer
+	orphans  []events.Process
+	overdue  bool // RuntimeMax and its slack have passed
+
+	mu           sync.Mutex
+	deactivating time.Duration
+	stopJob      bool
+	steps        []events.Step
+}
+
+// loop returns when nobody of the run is left, or when what is left survives everything.
+func (s *session) loop() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	left := s.left
+	for {
+		select {
+		case end := <-left:
+			left = nil
+			s.leaderEnded(end)
+		case <-s.notices:
+			s.look()
+		case <-s.unit:
+		case <-s.due:
+			s.overdue = true
+		case <-timer.C:
+			s.look()
+		case <-s.ctx.Done():
+			return
+		}
+		wake, over := s.next()
+		if over {
+			return
+		}
+		timer.Stop()
+		if wake > 0 {
+			timer.Reset(max(time.Millisecond, wake-s.Clock.Boottime()))
+		}
+	}
+}
+
+func (s *session) leaderEnded(end leaderEnd) {
+	s.gone, s.goneAt = true, s.Clock.Boottime()
+	if end.err != nil {
+		s.Log.Warn("exit status unknown", logRun, s.Run.Run, logError, end.err)
+		return
+	}
+	s.exit = &end.exit
+}
+
+// look reads the counters and records what is new.
+func (s *session) look() {
+	c, err := readCounters(s.Box, s.counters)
+	if err != nil {
+		if !errors.Is(err, cgroup.ErrGone) {
+			s.Log.Warn("counters not read", logRun, s.Run.Run, logError, err)
+		}
+		return
+	}
+	s.counters = c
+	if c.PidsMax > 0 && !s.fork {
+		s.fork = true
+		s.incident(events.KindTasksLimit, s.Clock.Now(), func(e *events.Event) {
+			e.Detail = detail(map[string]any{"forks_refused": c.PidsMax, "tasks_max": s.Run.Limits.TasksMax})
+		})
+	}
+	if !s.gone {
+		s.survived(c)
+	}
+}
+
+// survived decides whether the main process has outlived the out-of-memory kills counted so far. It has if it is still
+// there, with no SIGKILL on its way, some time after they were counted.
+func (s *session) survived(c Counters) {
+	since := c.Since(s.alive)
+	if since.OOMKill == 0 {
+		s.alive, s.suspect = c, 0
+		return
+	}
+	now := s.Clock.Boottime()
+	if s.suspect == 0 {
+		s.suspect = now
+	}
+	if now < s.suspect+confirmAfter || isDying(s.LeaderPID) {
+		return
+	}
+	s.oomIncident()
+	s.alive, s.suspect = c, 0
+}
+
+// oomIncident records out-of-memory kills that the main process survived.
+func (s *session) oomIncident() {
+	e := s.evidence()
+	s.consultKernel(s.ctx, &e)
+	if e.Ledger.Since(e.Alive).OOM == 0 {
+		e.Ancestors = s.ancestors()
+	}
+	s.told += len(e.Kills)
+	s.incident(events.KindOOM, s.Clock.Now(), func(ev *events.Event) { fillOOM(ev, e, false) })
+}
+
+// fillOOM describes the out-of-memory kills since e.Alive.
+func fillOOM(ev *events.Event, e Evidence, terminal bool) {
+	since := e.Ledger.Since(e.Alive)
+	whose := e.whoseLimit(since)
+	ev.Reason = oomReasons[whose]
+	e.Earlier = nil
+	victims := e.victims(terminal)
+	if len(victims) > 0 {
+		ev.PID, ev.MemoryBytes = &victims[0].PID, victims[0].RSSAnonBytes
+	}
+	ev.Detail = detail(events.OOMDetail{Kills: since.OOMKill, GroupKills: since.OOMGroupKill, WhoseLimit: whose,
+		Victims: victims, Terminal: terminal})
+}
+
+// incident appends an event of the living run.
+func (s *session) incident(kind events.Kind, at time.Time, fill func(*events.Event)) {
+	enf := s.newEnforcer()
+	enf.record(s.ctx, kind, func(n int) events.Event {
+		ev := events.NewEvent(s.Run, kind, n, at)
+		fill(&ev)
+		return ev
+	})
+}
+
+func (s *session) newEnforcer() *Enforcer {
+	return &Enforcer{Run: s.Run, Ledger: s.Box.Ledger, Recorder: s.Recorder, Processes: s.Processes, Clock: s.Clock, Log: s.Log}
+}
+
+// unitChanged is told by systemd, in order.
+func (s *session) unitChanged(u UnitState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopJob = s.stopJob || u.StopJob
+	now := s.Clock.Now().UTC()
+	if u.ActiveState == "deactivating" && s.deactivating == 0 {
+		s.deactivating = s.Clock.Boottime()
+	}
+	switch u.SubState {
+	case "stop-sigterm":
+		s.addStep(events.Step{Step: "term", At: now, By: "systemd"})
+	case "stop-sigkill":
+		s.addStep(events.Step{Step: "kill", At: now, By: "systemd"})
+	}
+	select {
+	case s.unit <- struct{}{}:
+	default:
+	}
+}
+
+// addStep keeps the first of each kind of step by each actor. mu is held.
+func (s *session) addStep(st events.Step) {
+	for _, have := range s.steps {
+		if have.Step == st.Step && have.By == st.By {
+			return
+		}
+	}
+	s.steps = append(s.steps, st)
+}
+
+func (s *session) systemdIsStopping() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.deactivating != 0 || s.stopJob
+}
+
+// evidence is what the session itself knows.
+func (s *session) evidence() Evidence {
+	e := Evidence{LeaderPID: s.LeaderPID, Comm: s.Comm, LedgerPath: s.Box.Ledger.Path(), Started: s.Started,
+		RuntimeMax: s.RuntimeMax, Exit: s.exit, LeaderAt: s.goneAt, Ledger: s.counters, Alive: s.alive}
+	s.seen(&e)
+	if s.needsNoUnit() {
+		e.UnitErr = errNotAsked
+	}
+	return e
+}
+
+// atOnce is the age up to which an exit by itself is not looked into: nobody stops a run that young.
+const atOnce = 4 * monitorAfter
+
+// needsNoUnit: asking systemd costs two round trips, which a short run should not pay.
+func (s *session) needsNoUnit() bool {
+	return s.exit != nil && s.exit.Signal == 0 && s.goneAt < s.Started+atOnce && !s.pastLimit() && !s.systemdIsStopping()
+}
+
+// seen adds what systemd has said so far.
+func (s *session) seen(e *Evidence) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.Deactivating = s.deactivating
+	e.Unit.StopJob = e.Unit.StopJob || s.stopJob
+}
+
+func (s *session) seenSteps() []events.Step {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.steps)
+}
