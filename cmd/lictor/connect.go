@@ -11,6 +11,7 @@ func connect(_ *App) {
 func commands(app *App) []*cobra.Command {
 	return []*cobra.Command{
 		newPsCommand(app),
+		newWhyCommand(app),
 		newVersionCommand(app),
 	}
 }

@@ -63,7 +63,7 @@ func order(last bool) int {
 // join returns a run with its state brought up to date.
 func join(r *events.Run, live *Live, intents []events.Event) listed {
 	if r.State.Final() {
-		return listed{r, nil}
+		return listed{Run: r}
 	}
 	now := *r
 	if live != nil && live.State != "" {
@@ -72,13 +72,14 @@ func join(r *events.Run, live *Live, intents []events.Event) listed {
 	if e := lastIntent(r.Run, intents); e != nil {
 		now.State, now.Reason = events.StateGrace, e.Reason
 	}
-	return listed{&now, live}
+	return listed{Run: &now, live: live}
 }
 
-// lastIntent returns the last word on why a run is being ended.
-func lastIntent(run events.RunID, intents []events.Event) *events.Event {
-	for _, e := range slices.Backward(intents) {
-		if e.Run == run && e.Reason != "" {
+// lastIntent returns the last word on why a run is being ended. A signal that was only passed on ends nothing.
+func lastIntent(run events.RunID, es []events.Event) *events.Event {
+	for _, e := range slices.Backward(es) {
+		ending := (e.Kind == events.KindIntent || e.Kind == events.KindTerm) && e.Reason != "" && e.Reason != events.ReasonSignal
+		if e.Run == run && ending {
 			return &e
 		}
 	}
