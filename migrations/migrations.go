@@ -15,31 +15,7 @@
 // may still have the database open.
 package migrations
 
-import (
-	"embed"
-	"fmt"
-	"io/fs"
-	"strconv"
-	"strings"
-)
+import "embed"
 
 //go:embed sqlite/*.sql
 var files embed.FS
-
-// latest returns the highest version among the files NNNNN_name.sql of a directory.
-func latest(fsys fs.FS, dir string) (int, error) {
-	entries, err := fs.ReadDir(fsys, dir)
-	if err != nil {
-		return 0, fmt.Errorf("migrations of %s: %w", dir, err)
-	}
-	last := 0
-	for _, e := range entries {
-		number, _, _ := strings.Cut(e.Name(), "_")
-		n, err := strconv.Atoi(number)
-		if err != nil {
-			return 0, fmt.Errorf("migration %q: no number in front of its name", e.Name())
-		}
-		last = max(last, n)
-	}
-	return last, nil
-}

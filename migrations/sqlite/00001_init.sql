@@ -1,5 +1,8 @@
 -- Times are nanoseconds since 1970 in UTC. `record` and `event` are the whole JSON of lictor/v1; the other columns are
 -- what is searched by. `label` is the analysis id as the run was given it: it stays when the analysis is deleted.
+--
+-- There is no index beyond what a question needs (deleting an analysis, which is rare, scans): the schema is parsed at
+-- every start of `lictor run`, and each index is one more page in every transaction.
 
 -- +goose Up
 CREATE TABLE analyses (
@@ -32,7 +35,6 @@ CREATE INDEX watchdog_processes_started ON watchdog_processes (started_at);
 CREATE INDEX watchdog_processes_live ON watchdog_processes (started_at) WHERE ended = 0;
 CREATE INDEX watchdog_processes_label ON watchdog_processes (label, started_at);
 CREATE INDEX watchdog_processes_name ON watchdog_processes (name, started_at) WHERE name <> '';
-CREATE INDEX watchdog_processes_analysis ON watchdog_processes (analysis_id) WHERE analysis_id IS NOT NULL;
 
 CREATE TABLE watchdog_events (
     position    INTEGER PRIMARY KEY AUTOINCREMENT, -- in the order of commits; never used twice
@@ -53,6 +55,5 @@ CREATE INDEX watchdog_events_run ON watchdog_events (run);
 CREATE INDEX watchdog_events_at ON watchdog_events (at);
 CREATE INDEX watchdog_events_label ON watchdog_events (label);
 CREATE INDEX watchdog_events_kills ON watchdog_events (at) WHERE is_kill = 1;
-CREATE INDEX watchdog_events_analysis ON watchdog_events (analysis_id) WHERE analysis_id IS NOT NULL;
 
 PRAGMA user_version = 1;
