@@ -12,7 +12,7 @@ const (
 	cacheKiB = 256
 	// checkpointPages is how long the log gets (4 KiB pages) before a writer copies it into the database. Short, because a
 	// process that finds no other one with the store open reads the whole log first.
-	checkpointPages = 256
+	checkpointPages = 128
 )
 
 // writerDSN is the data source name for writing to the database at an absolute path.
