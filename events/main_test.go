@@ -1,0 +1,63 @@
+package events_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/scidex/lictor/events"
+	"github.com/scidex/lictor/events/eventstest"
+	"github.com/scidex/lictor/migrations"
+)
+
+// These variables make the test binary one of several processes that use the same store.
+const (
+	childStore = "LICTOR_TEST_STORE" // path of the database
+	childName  = "LICTOR_TEST_NAME"  // part of the run ids, or which test the child belongs to
+)
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(childStore); path != "" {
+		if err := launch(context.Background(), path, os.Getenv(childName)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// childRuns is how many runs a child begins and ends.
+const childRuns = 5
+
+// launch does what a few `lictor run` do: each opens the store, begins, appends and ends.
+func launch(ctx context.Context, path, name string) error {
+	for i := range childRuns {
+		s, err := events.OpenSQLite(ctx, path, migrations.SQLite)
+		if err != nil {
+			return err
+		}
+		r := eventstest.NewRun(events.RunID(fmt.Sprintf("%s-%d", name, i)))
+		if err := s.Begin(ctx, r); err != nil {
+			return err
+		}
+		if err := s.Append(ctx, events.NewEvent(r, events.KindStarted, 0, time.Now())); err != nil {
+			return err
+		}
+		ended, e := eventstest.Ended(r)
+		if err := s.End(ctx, ended, e); err != nil {
+			return err
+		}
+		fmt.Println(r.Run) // acknowledged
+		if i%2 == 0 {      // the others exit without
+			if err := s.Close(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

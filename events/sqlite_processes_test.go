@@ -1,0 +1,100 @@
+package events_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/scidex/lictor/events"
+)
+
+// Many launchers start at once on a store that does not exist yet, while somebody reads it all the time.
+func TestSQLiteProcesses(t *testing.T) {
+	const processes = 20
+	path := filepath.Join(t.TempDir(), "state", "lictor.db")
+	stop := make(chan struct{})
+	var readers, writers sync.WaitGroup
+	readers.Go(func() { readUntil(t, path, stop) })
+	for p := range processes {
+		writers.Go(func() {
+			cmd := exec.CommandContext(t.Context(), os.Args[0])
+			cmd.Env = append(os.Environ(), childStore+"="+path, childName+fmt.Sprintf("=p%02d", p))
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("process %d: %v: %s", p, err, out)
+			}
+		})
+	}
+	writers.Wait()
+	close(stop)
+	readers.Wait()
+
+	s := openAt(t, path)
+	runs, err := s.Runs(t.Context(), events.RunQuery{States: []events.State{events.StateKilled}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kills, err := s.KillsSince(t.Context(), time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := processes * childRuns; len(runs) != want || kills != want {
+		t.Errorf("%d ended runs and %d kills, want %d", len(runs), kills, want)
+	}
+}
+
+func readUntil(t *testing.T, path string, stop <-chan struct{}) {
+	s, err := events.OpenSQLiteReadOnly(path)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer s.Close()
+	position := int64(0)
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		if _, err := s.Events(t.Context(), events.EventQuery{After: position, Cursor: &position}); err != nil {
+			t.Errorf("reader: %v", err)
+			return
+		}
+	}
+}
+
+// A process that is killed between two records leaves every acknowledged one, and a database in order.
+func TestSQLiteKilledWriters(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lictor.db")
+	s := openAt(t, path)
+	acknowledged := 0
+	for round := range 20 {
+		var out bytes.Buffer
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd.Env = append(os.Environ(), childStore+"="+path, childName+fmt.Sprintf("=r%02d", round))
+		cmd.Stdout = &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Duration(5+3*round) * time.Millisecond)
+		cmd.Process.Kill()
+		cmd.Wait()
+		for id := range strings.FieldsSeq(out.String()) {
+			acknowledged++
+			r, err := s.Run(t.Context(), events.RunID(id))
+			if err != nil || r.State != events.StateKilled {
+				t.Errorf("run %s was acknowledged, then its process was killed: %+v, %v", id, r, err)
+			}
+		}
+	}
+	t.Logf("%d runs were acknowledged before their process was killed", acknowledged)
+	if acknowledged == 0 {
+		t.Error("no process got as far as its first run: nothing was tested")
+	}
+}
