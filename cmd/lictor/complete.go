@@ -13,38 +13,52 @@ import (
 // completeDeadline is how long a person waits for the tab key.
 const completeDeadline = time.Second
 
-// completeRun offers run ids and analysis ids, newest first. It never settles and never complains.
+// completeRun offers run ids and analysis ids, newest first.
 func (a *App) completeRun(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
-	ctx, cancel := context.WithTimeout(cmd.Context(), completeDeadline)
+	runs := a.recentRuns(cmd.Context())
+	offers := append(completions(runs, typed, runName), completions(runs, typed, analysisName)...)
+	return offers, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+}
+
+// completeAnalysis offers analysis ids.
+func (a *App) completeAnalysis(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+	offers := completions(a.recentRuns(cmd.Context()), typed, analysisName)
+	return offers, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+}
+
+// recentRuns is what completion chooses from. It never settles and never complains.
+func (a *App) recentRuns(ctx context.Context) []*events.Run {
+	ctx, cancel := context.WithTimeout(ctx, completeDeadline)
 	defer cancel()
 	store, err := a.OpenReader()
 	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+		return nil
 	}
 	defer store.Close()
-	runs, err := store.Runs(ctx, events.RunQuery{Limit: 100})
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	return completions(runs, typed), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+	runs, _ := store.Runs(ctx, events.RunQuery{Limit: 200})
+	return runs
 }
 
-// completions are the names of runs that begin with what was typed, with a description for shells that show one. Names that
-// a shell or a terminal could take for something else are left out.
-func completions(runs []*events.Run, typed string) []string {
+func runName(r *events.Run) (name, about string) {
+	return r.Run.Short(), string(r.State) + " " + quoteCommand(r.Command)
+}
+
+func analysisName(r *events.Run) (name, about string) {
+	return r.AnalysisID, "latest run: " + string(r.State)
+}
+
+// completions are the names that begin with what was typed, each with a description for shells that show one. Names that a
+// shell or a terminal could take for something else are left out.
+func completions(runs []*events.Run, typed string, naming func(*events.Run) (name, about string)) []string {
 	var out []string
 	seen := map[string]bool{}
-	offer := func(name, about string) {
-		if strings.HasPrefix(name, typed) && name != "" && quote(name) == name && !seen[name] {
-			seen[name] = true
-			out = append(out, name+"\t"+inert(about))
+	for _, r := range runs {
+		name, about := naming(r)
+		if name == "" || seen[name] || !strings.HasPrefix(name, typed) || quote(name) != name {
+			continue
 		}
-	}
-	for _, r := range runs {
-		offer(r.Run.Short(), string(r.State)+" "+quoteCommand(r.Command))
-	}
-	for _, r := range runs {
-		offer(r.AnalysisID, "latest run: "+string(r.State))
+		seen[name] = true
+		out = append(out, name+"\t"+inert(about))
 	}
 	return out
 }

@@ -126,17 +126,17 @@ func (l listed) cpuPercent(now time.Time) (float64, bool) {
 }
 
 // shortIDs returns what each run is called in a listing: its first characters, more only where they are the same.
-func shortIDs(runs []listed) map[events.RunID]string {
+func shortIDs(runs []events.RunID) map[events.RunID]string {
 	short := map[events.RunID]string{}
+	runs = slices.Compact(slices.Sorted(slices.Values(runs)))
 	for length := events.ShortIDLen; len(short) < len(runs); length++ {
 		count := map[string]int{}
 		for _, r := range runs {
-			count[prefix(r.Run.Run, length)]++
+			count[prefix(r, length)]++
 		}
 		for _, r := range runs {
-			p := prefix(r.Run.Run, length)
-			if _, done := short[r.Run.Run]; !done && (count[p] == 1 || length >= len(r.Run.Run)) {
-				short[r.Run.Run] = p
+			if _, done := short[r]; !done && (count[prefix(r, length)] == 1 || length >= len(r)) {
+				short[r] = prefix(r, length)
 			}
 		}
 	}

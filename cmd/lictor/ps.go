@@ -41,6 +41,7 @@ func newPsCommand(app *App) *cobra.Command {
 	f.IntVarP(&o.limit, "lines", "n", 0, "at most this `number` of runs")
 	f.StringVar(&o.analysis, "analysis", "", "only runs with this analysis `id`")
 	o.list.add(f)
+	cmd.RegisterFlagCompletionFunc("analysis", app.completeAnalysis)
 	return cmd
 }
 
@@ -110,7 +111,11 @@ func only(live map[events.RunID]*Live, runs []*events.Run) map[events.RunID]*Liv
 func (a *App) psTable(runs []listed) *table {
 	t := &table{columns: []column{{title: "  RUN"}, {title: "ANALYSIS"}, {title: "STATE"}, {title: "REASON"}, {title: "MEM"},
 		{title: "PEAK"}, {title: "LIMIT"}, {title: "CPU%", right: true}, {title: "AGE"}, {title: "LEFT"}, {title: "COMMAND"}}}
-	ids := shortIDs(runs)
+	var names []events.RunID
+	for _, r := range runs {
+		names = append(names, r.Run.Run)
+	}
+	ids := shortIDs(names)
 	for _, r := range runs {
 		t.add(a.psRow(r, ids[r.Run.Run])...)
 	}

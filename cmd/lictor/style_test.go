@@ -60,10 +60,7 @@ func TestQuoteCommand(t *testing.T) {
 }
 
 func TestShortIDs(t *testing.T) {
-	runs := []listed{}
-	for _, id := range []events.RunID{"7f3k9q2a1c5h", "7f3k9q2a1d2m", "7f3k7m1d2c5h", "7f3k"} {
-		runs = append(runs, listed{Run: &events.Run{Run: id}})
-	}
+	runs := []events.RunID{"7f3k9q2a1c5h", "7f3k9q2a1d2m", "7f3k7m1d2c5h", "7f3k", "7f3k7m1d2c5h"}
 	want := map[events.RunID]string{"7f3k9q2a1c5h": "7f3k9q2a1c", "7f3k9q2a1d2m": "7f3k9q2a1d", "7f3k7m1d2c5h": "7f3k7m1d", "7f3k": "7f3k"}
 	got := shortIDs(runs)
 	for id, short := range want {

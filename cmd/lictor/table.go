@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"strings"
 	"unicode"
@@ -16,6 +17,7 @@ type cell struct {
 type column struct {
 	title string
 	right bool // aligned
+	width int  // at least
 }
 
 // table is printed with columns as wide as their contents; only the last column is ever cut, and only on a terminal.
@@ -46,15 +48,17 @@ func (t *table) print(a *App, legend bool) {
 		}
 		last = max(last, 1)
 	}
+	w := bufio.NewWriter(a.Stdout)
+	defer w.Flush() // a.Stdout keeps the error
 	if legend {
 		header := make([]cell, len(t.columns))
 		for i, c := range t.columns {
 			header[i] = cell{c.title, bold}
 		}
-		t.line(a, header, widths, last)
+		fmt.Fprintln(w, t.line(a, header, widths, last))
 	}
 	for _, row := range t.rows {
-		t.line(a, row, widths, last)
+		fmt.Fprintln(w, t.line(a, row, widths, last))
 	}
 }
 
@@ -63,8 +67,9 @@ const gap = "  "
 func (t *table) widths(legend bool) []int {
 	widths := make([]int, len(t.columns))
 	for i, c := range t.columns {
+		widths[i] = c.width
 		if legend {
-			widths[i] = textWidth(c.title)
+			widths[i] = max(widths[i], textWidth(c.title))
 		}
 		for _, row := range t.rows {
 			widths[i] = max(widths[i], textWidth(row[i].text))
@@ -73,7 +78,7 @@ func (t *table) widths(legend bool) []int {
 	return widths
 }
 
-func (t *table) line(a *App, row []cell, widths []int, last int) {
+func (t *table) line(a *App, row []cell, widths []int, last int) string {
 	var b strings.Builder
 	for i, c := range row {
 		if i == len(row)-1 && last > 0 {
@@ -92,7 +97,7 @@ func (t *table) line(a *App, row []cell, widths []int, last int) {
 			b.WriteString(gap)
 		}
 	}
-	fmt.Fprintln(a.Stdout, strings.TrimRight(b.String(), " "))
+	return strings.TrimRight(b.String(), " ")
 }
 
 // cut shortens text to width columns and shows that it did.

@@ -1,0 +1,269 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/scidex/lictor/events"
+)
+
+// pollEvery is how often `events -f` looks for new events.
+const pollEvery = time.Second
+
+// eventOptions are the flags of `lictor events` and `lictor kills`.
+type eventOptions struct {
+	since, until string
+	kinds        []string
+	analysis     string
+	lines        int // -1: all, or the last few with follow
+	follow       bool
+	list         listFlags
+}
+
+func (o *eventOptions) add(f *pflag.FlagSet) {
+	f.StringVarP(&o.since, "since", "S", "", `not before this `+"`time`"+`, such as -1h, today or "2026-11-23 15:04"`)
+	f.StringVarP(&o.until, "until", "U", "", "before this `time`")
+	f.StringVar(&o.analysis, "analysis", "", "only of this analysis `id`")
+	f.IntVarP(&o.lines, "lines", "n", -1, "the last `number` of them")
+	f.BoolVar(&o.list.json, "json", false, "JSON, one object per line")
+	f.BoolVar(&o.list.noLegend, "no-legend", false, "no header")
+}
+
+func newEventsCommand(app *App) *cobra.Command {
+	o := eventOptions{}
+	cmd := &cobra.Command{
+		Use:   "events [RUN]",
+		Short: "List what happened, oldest first",
+		Args:  atMost(1, "one run"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return app.listEvents(cmd.Context(), args, o)
+		},
+		ValidArgsFunction: app.completeRun,
+	}
+	o.add(cmd.Flags())
+	cmd.Flags().BoolVarP(&o.follow, "follow", "f", false, "wait for more, after the last 10")
+	cmd.Flags().StringSliceVar(&o.kinds, "kind", nil, "only this `kind`, such as oom, ended, orphans (repeatable)")
+	cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(kindNames(), cobra.ShellCompDirectiveNoFileComp))
+	cmd.RegisterFlagCompletionFunc("analysis", app.completeAnalysis)
+	return cmd
+}
+
+func (a *App) listEvents(ctx context.Context, args []string, o eventOptions) error {
+	q, err := o.query(a.Now())
+	if err != nil {
+		return err
+	}
+	cursor := int64(0)
+	q.Cursor = &cursor
+	t := eventTable(o.follow)
+	err = a.read(ctx, func(ctx context.Context, s events.Store) error {
+		if len(args) == 1 {
+			run, err := s.Resolve(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			q.Run = run.Run
+		}
+		es, err := s.Events(ctx, q)
+		if o.lines == 0 {
+			es = nil
+		}
+		if err != nil {
+			return err
+		}
+		return a.printEvents(t, es, o, !o.list.noLegend)
+	})
+	if err != nil || !o.follow {
+		return err
+	}
+	return a.follow(ctx, q, t, o)
+}
+
+// query turns flags into a query.
+func (o eventOptions) query(now time.Time) (q events.EventQuery, err error) {
+	q.AnalysisID, q.Last = o.analysis, o.lines
+	if o.lines < 0 {
+		q.Last = 0
+		if o.follow && o.since == "" {
+			q.Last = 10
+		}
+	} else if o.lines == 0 {
+		q.Last = 1 // for the cursor; not shown
+	}
+	for _, k := range o.kinds {
+		if !slices.Contains(events.Kinds, events.Kind(k)) {
+			return q, withHint(usageError("kind %q: unknown", k), "one of "+strings.Join(kindNames(), ", "))
+		}
+		q.Kinds = append(q.Kinds, events.Kind(k))
+	}
+	if o.since != "" {
+		if q.Since, err = parseWhen("since", o.since, now); err != nil {
+			return q, withCode(exitUsage, err)
+		}
+	}
+	if o.until != "" {
+		if q.Until, err = parseWhen("until", o.until, now); err != nil {
+			return q, withCode(exitUsage, err)
+		}
+	}
+	return q, nil
+}
+
+// follow prints what is stored later, until ctx ends or stdout is closed.
+func (a *App) follow(ctx context.Context, q events.EventQuery, t *table, o eventOptions) error {
+	store, err := a.OpenReader()
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	q.Last = 0
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		q.After = *q.Cursor
+		es, err := store.Events(ctx, q)
+		if err != nil {
+			return err
+		}
+		if err := a.printEvents(t, es, o, false); err != nil || a.Stdout.Err() != nil {
+			return err
+		}
+	}
+}
+
+func (a *App) printEvents(t *table, es []events.Event, o eventOptions, legend bool) error {
+	if o.list.json {
+		return a.printEventLines(es)
+	}
+	t.rows = nil
+	ids := shortIDs(runsOf(es))
+	for _, e := range es {
+		t.add(texts(a.clock(e.At), inert(ids[e.Run]), orDash(e.AnalysisID), inert(string(e.Kind)), orDash(e.Reason), inert(describe(e)))...)
+	}
+	t.print(a, legend)
+	return nil
+}
+
+func (a *App) printEventLines(es []events.Event) error {
+	for _, e := range es {
+		if err := writeJSONLine(a.Stdout, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eventTable has, with -f, columns wide enough for most values: what comes later should still stand below its title.
+func eventTable(follow bool) *table {
+	t := &table{columns: []column{{title: "WHEN"}, {title: "RUN"}, {title: "ANALYSIS"}, {title: "KIND"}, {title: "REASON"}, {title: "WHAT"}}}
+	if follow {
+		for i, width := range []int{19, 8, 12, 14, 12} {
+			t.columns[i].width = width
+		}
+	}
+	return t
+}
+
+// clock writes a point in time in a table.
+func (a *App) clock(t time.Time) string {
+	return t.In(a.Now().Location()).Format("2006-01-02 15:04:05")
+}
+
+func runsOf(es []events.Event) []events.RunID {
+	ids := make([]events.RunID, len(es))
+	for i, e := range es {
+		ids[i] = e.Run
+	}
+	return ids
+}
+
+func kindNames() []string {
+	names := make([]string, len(events.Kinds))
+	for i, k := range events.Kinds {
+		names[i] = string(k)
+	}
+	return names
+}
+
+// describe says in a few words what an event tells beyond its kind and reason.
+func describe(e events.Event) string {
+	switch e.Kind {
+	case events.KindOOM:
+		return describeOOM(detailOf[events.OOMDetail](e))
+	case events.KindIntent:
+		return describeIntent(detailOf[events.IntentDetail](e))
+	case events.KindTerm, events.KindKill:
+		return describeStep(detailOf[events.StepDetail](e))
+	case events.KindOrphans:
+		d := detailOf[events.OrphansDetail](e)
+		return count(len(d.Processes), "process", "processes") + " ended: " + processes(d.Processes)
+	case events.KindEnded:
+		return describeEnd(e)
+	case events.KindStarted, events.KindAdopted:
+		if e.PID != nil {
+			return fmt.Sprintf("pid %d", *e.PID)
+		}
+	}
+	if text := string(e.Detail); text != "{}" && text != "null" {
+		return text
+	}
+	return ""
+}
+
+func describeOOM(d events.OOMDetail) string {
+	text := "the kernel killed " + victims(d) + ": " + limitOf(d.WhoseLimit)
+	if d.Terminal {
+		return text + "; the run ended with it"
+	}
+	return text + "; the run goes on"
+}
+
+func describeIntent(d events.IntentDetail) string {
+	text := "about to " + d.Action
+	if d.Signal != "" {
+		text += " with " + d.Signal
+	}
+	if d.By != "" {
+		text += ", by " + d.By
+	}
+	if d.GraceSeconds != nil {
+		text += ", grace " + duration(*d.GraceSeconds)
+	}
+	return text
+}
+
+func describeStep(d events.StepDetail) string {
+	text := d.Signal
+	if d.By != "" {
+		text = strings.TrimSpace(text + " by " + d.By)
+	}
+	if len(d.PIDs) == 1 {
+		return text + fmt.Sprintf(" to pid %d", d.PIDs[0])
+	}
+	if len(d.PIDs) > 1 {
+		return text + fmt.Sprintf(" to %d processes", len(d.PIDs))
+	}
+	return text
+}
+
+func describeEnd(e events.Event) string {
+	text := string(e.State)
+	if e.MemoryBytes != nil {
+		text += ", peak " + events.FormatBytes(*e.MemoryBytes)
+	}
+	if e.DurationSeconds != nil {
+		text += ", after " + duration(*e.DurationSeconds)
+	}
+	return text
+}
