@@ -82,16 +82,16 @@ func (j *Journal) Run(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
-	for {
+	for ctx.Err() == nil { // and nothing is pending
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-j.stopped:
 			return nil
 		case j.pending = <-j.queue:
 			j.deliver(ctx)
 		}
 	}
+	return nil
 }
 
 // Close sends what is still queued, with or without a Run, until ctx is done, and disconnects. The error says how many

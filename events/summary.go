@@ -67,24 +67,25 @@ func (r *Run) facts() []string {
 	if !r.State.Final() || r.State == StateLost {
 		return nil
 	}
-	return some(join(" ", r.peak(false), r.after()))
+	return some(join(" ", r.peak(), r.after()))
 }
 
 // memoryFacts is `peak 2.0G of 2.0G after 1min 37s`, with a remark before it.
 func (r *Run) memoryFacts(remark string) []string {
-	return some(remark, join(" ", r.peak(true), r.after()))
+	if r.Usage.MemoryPeakBytes == nil && r.Limits.MemoryMaxBytes != nil {
+		return some(remark, "limit "+FormatBytes(*r.Limits.MemoryMaxBytes), r.after())
+	}
+	return some(remark, join(" ", r.peak(), r.after()))
 }
 
-// peak is `peak 1.2G of 2.0G`. Without a known peak the limit is named if it matters.
-func (r *Run) peak(limitMatters bool) string {
+// peak is `peak 1.2G of 2.0G`.
+func (r *Run) peak() string {
 	used, limit := r.Usage.MemoryPeakBytes, r.Limits.MemoryMaxBytes
 	switch {
 	case used != nil && limit != nil:
 		return "peak " + FormatBytes(*used) + " of " + FormatBytes(*limit)
 	case used != nil:
 		return "peak " + FormatBytes(*used)
-	case limit != nil && limitMatters:
-		return "limit " + FormatBytes(*limit)
 	default:
 		return ""
 	}
