@@ -43,9 +43,11 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"image", "SUITE", "build the disk image of a suite unless the cache has it, and print its directory", runImage},
+		{"run", "--suite S[,S…] [PACKAGE…]", "run the integration tests of packages in guests; see testbed run --help", runRun},
 		{"up", "--suite S [--name N] [--mem MIB]", "boot a guest and keep it running", runUp},
 		{"down", "--suite S | --name N | --all", "power kept guests off", runDown},
 		{"ssh", "--suite S [--user U] [-- COMMAND…]", "open a shell, or run a command, in a kept guest", runSSH},
+		{"exec", "--suite S BINARY [ARGUMENT…]", "run a test binary in a kept guest: go test -exec 'testbed exec --suite S'", runExec},
 		{"cp", "--suite S SOURCE… DESTINATION", "copy files of the host into a directory of the guest", runCopy},
 	}
 }
@@ -68,7 +70,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	err := dispatch(ctx, os.Args[1:])
 	stop()
-	os.Exit(report(err))
+	os.Exit(explain(err))
 }
 
 func dispatch(ctx context.Context, args []string) error {
@@ -88,8 +90,8 @@ func dispatch(ctx context.Context, args []string) error {
 	return exitError(2)
 }
 
-// report tells a person what went wrong and returns the exit status for it.
-func report(err error) int {
+// explain tells a person what went wrong and returns the exit status for it.
+func explain(err error) int {
 	if err == nil {
 		return 0
 	}

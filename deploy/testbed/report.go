@@ -1,0 +1,62 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// A report is what came of the packages in one suite.
+type report struct {
+	suite  string
+	start  time.Time
+	took   time.Duration
+	tally  tally
+	failed []string // packages
+	err    error    // of the guest; a failed test is none
+}
+
+// problem says why the suite is not well, or nothing.
+func (r *report) problem() error {
+	switch {
+	case r.err != nil:
+		return fmt.Errorf("%s: %w", r.suite, r.err)
+	case len(r.failed) > 0:
+		return fmt.Errorf("%s: failed: %s", r.suite, strings.Join(r.failed, " "))
+	case r.tally.ran() == 0:
+		return fmt.Errorf("%s: no test ran", r.suite)
+	}
+	return nil
+}
+
+// summary prints a line for each suite and returns their problems.
+func summary(reports []*report) error {
+	var problems []error
+	for _, r := range reports {
+		say("%s: %v, in %.0fs", r.suite, r.tally, r.took.Seconds())
+		problems = append(problems, r.problem())
+	}
+	return errors.Join(problems...)
+}
+
+// A prefixWriter writes whole lines with a prefix each, so that two suites can share the output.
+type prefixWriter struct {
+	out    io.Writer
+	prefix string
+}
+
+// Write takes whole lines: filters and Fprintln give nothing else.
+func (w *prefixWriter) Write(b []byte) (int, error) {
+	var prefixed bytes.Buffer
+	for line := range bytes.Lines(b) {
+		prefixed.WriteString(w.prefix)
+		prefixed.Write(line)
+	}
+	if _, err := w.out.Write(prefixed.Bytes()); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
