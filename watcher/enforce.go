@@ -43,8 +43,26 @@ func (e *Enforcer) Begin(ctx context.Context, reason events.Reason, by string, u
 
 // NewIntent is an intent of this process, now.
 func NewIntent(c Clock, reason events.Reason, by string, uid *uint32, sig unix.Signal) Intent {
-	return Intent{At: c.Now().UTC(), Boottime: c.Boottime(), Reason: reason, By: by, UID: uid,
+	return Intent{At: c.Now().UTC(), Boottime: c.Boottime(), Reason: reason, By: by, UID: uid, Action: ActStop,
 		Signal: unix.SignalName(sig), Author: os.Getpid()}
+}
+
+// Announce writes down that sig is about to be sent to the run, once, by whom and on whose word. send then does it and
+// reports whether anybody got it.
+func (e *Enforcer) Announce(ctx context.Context, reason events.Reason, by string, uid *uint32, sig unix.Signal, send func() bool) {
+	e.intent = NewIntent(e.Clock, reason, by, uid, sig)
+	e.intent.Action = ActSignal
+	e.announce(ctx, e.intent, 0)
+	e.outcome(send())
+}
+
+// Signal sends sig to every process of the run and returns who got it.
+func (e *Enforcer) Signal(ctx context.Context, reason events.Reason, by string, uid *uint32, sig unix.Signal) (pids []int) {
+	e.Announce(ctx, reason, by, uid, sig, func() bool {
+		pids = e.signal(sig)
+		return len(pids) > 0
+	})
+	return pids
 }
 
 // announce writes an intent to the ledger and to the store. The kill does not depend on either: a verdict without an

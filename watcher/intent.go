@@ -22,11 +22,20 @@ type Intent struct {
 	Reason   events.Reason `json:"reason"` // stop, timeout, abandoned, orphan, signal
 	By       string        `json:"by"`     // lictor, launcher, terminal, uid 1000
 	UID      *uint32       `json:"uid,omitempty"`
-	Signal   string        `json:"signal,omitempty"` // the first one
-	Author   int           `json:"author"`           // pid of the process that acts
+	// Action is "stop", which goes on until nobody is left, or "signal": one signal, which may be caught or ignored and
+	// explains the end only if the main process died of it.
+	Action string `json:"action"`
+	Signal string `json:"signal,omitempty"` // the first one
+	Author int    `json:"author"`           // pid of the process that acts
 	// Outcome is empty until the signal was sent, then "sent", or "void" if nobody was there to get it.
 	Outcome string `json:"outcome,omitempty"`
 }
+
+// The actions of an intent.
+const (
+	ActStop   = "stop"
+	ActSignal = "signal"
+)
 
 // The outcomes.
 const (
@@ -70,12 +79,12 @@ func ReadIntents(ledger *cgroup.Group) ([]Intent, error) {
 func (i Intent) event(r *events.Run, ordinal int, grace time.Duration) events.Event {
 	e := events.NewEvent(r, events.KindIntent, ordinal, i.At)
 	e.Reason = i.Reason
-	action := "stop"
-	if i.Reason == events.ReasonSignal {
-		action = "signal"
+	d := events.IntentDetail{Action: i.Action, Signal: i.Signal, By: i.By, UID: i.UID}
+	if i.Action == ActStop {
+		g := seconds(grace)
+		d.GraceSeconds = &g
 	}
-	g := seconds(grace)
-	e.Detail = detail(events.IntentDetail{Action: action, Signal: i.Signal, By: i.By, UID: i.UID, GraceSeconds: &g})
+	e.Detail = detail(d)
 	return e
 }
 

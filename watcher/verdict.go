@@ -67,8 +67,8 @@ func (e Evidence) causes(v Verdict) []cause {
 		if i.Outcome == OutcomeVoid || i.Reason == events.ReasonOrphan || !e.aliveAt(i.Boottime) {
 			continue
 		}
-		if i.Reason == events.ReasonSignal && !e.diedOf(i.Signal) {
-			continue // a signal that was passed on and did not end it
+		if i.Action == ActSignal && !e.diedOf(i.Signal) {
+			continue
 		}
 		cs = append(cs, cause{i.Reason, i.By, i.Boottime})
 	}

@@ -1,17 +1,34 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/scidex/lictor/watcher"
+)
 
 // connect fills the doors of app with the real things. It must stay cheap: it runs before every command.
-func connect(_ *App) {
+func connect(app *App) {
+	app.Scopes = scopes{}
+	app.Settle = settleAll
+	app.Box = readBox
+	app.Processes = watcher.NewProcessTable()
 }
 
 // commands returns every command of lictor, in the order of the manual page. A new command is added here and nowhere
 // else.
 func commands(app *App) []*cobra.Command {
 	return []*cobra.Command{
+		newRunCommand(app),
 		newPsCommand(app),
+		newStatusCommand(app),
 		newWhyCommand(app),
+		newShowCommand(app),
+		newKillsCommand(app),
+		newEventsCommand(app),
+		newStopCommand(app),
+		newKillCommand(app),
+		newWatchCommand(app),
+		newTreeCommand(app),
 		newVersionCommand(app),
 	}
 }

@@ -24,8 +24,8 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// scriptApp is the App of the scripts: nothing is real but the store and the streams. The clock stands at $TEST_NOW, live
-// scopes are those in the file $TEST_LIVE, and the machine is the one in the file $TEST_PROBE.
+// scriptApp is the App of the scripts: nothing is real but the store and the streams. The clock stands at $TEST_NOW; live
+// scopes, their processes and the machine are those in the files $TEST_LIVE, $TEST_PROCESSES and $TEST_BOX.
 func scriptApp() *App {
 	app := newApp()
 	app.UID = 1000
@@ -37,7 +37,41 @@ func scriptApp() *App {
 	}
 	app.Now = func() time.Time { return now }
 	app.Scopes = scriptScopes(os.Getenv("TEST_LIVE"))
+	app.Processes = scriptProcesses(os.Getenv("TEST_PROCESSES"))
+	app.Box = func(context.Context, *App) (b box) { return readJSON[box](os.Getenv("TEST_BOX")) }
 	return app
+}
+
+// readJSON reads a file that a variable of the script names; without one it returns nothing.
+func readJSON[T any](path string) (v T) {
+	if path == "" {
+		return v
+	}
+	b, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(b, &v)
+	}
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// scriptProcesses is a processTable: a JSON file with a list of processes.
+type scriptProcesses string
+
+func (path scriptProcesses) Describe(_ context.Context, pids []int) []events.Process {
+	var list []events.Process
+	for _, pid := range pids {
+		p := events.Process{PID: pid}
+		for _, known := range readJSON[[]events.Process](string(path)) {
+			if known.PID == pid {
+				p = known
+			}
+		}
+		list = append(list, p)
+	}
+	return list
 }
 
 // scriptScopes is a liveSource: a JSON file with a list of Live. Without a file nothing is known.

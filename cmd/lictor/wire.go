@@ -36,6 +36,10 @@ type App struct {
 	// Settle finishes the records of runs whose keeper has died. It is called before any listing. An error is talk: the
 	// listing goes on with what the store has. Nil: nothing to do.
 	Settle func(context.Context, *App) error
+	// Processes describes processes for people. Nil: nothing is known about them.
+	Processes processTable
+	// Box looks at the machine. Nil: nothing is known.
+	Box func(context.Context, *App) box
 	// Systemd returns the version of the manager of the current mode, such as "257.8-1". Nil or an error: not known.
 	Systemd func(context.Context, Mode) (string, error)
 

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/scidex/lictor/cgroup"
+	"github.com/scidex/lictor/events"
+	"github.com/scidex/lictor/scope"
+	"github.com/scidex/lictor/watcher"
+)
+
+// keeping is one run in the hands of this process: launcher and keeper in one, as it is without a daemon.
+type keeping struct {
+	app      *App
+	launcher *scope.Launcher
+	run      *events.Run
+	tell     *telling
+	kernel   *watcher.KernelLog
+	kernelNo error // why there is no kernel log
+	log      *slog.Logger
+}
+
+// newKeeping begins to open what the keeper needs, beside the launch that follows.
+func (a *App) newKeeping(l *scope.Launcher, run *events.Run) *keeping {
+	k := &keeping{app: a, launcher: l, run: run, tell: a.startTelling(), log: a.logger()}
+	k.kernel, k.kernelNo = watcher.OpenKernelLog()
+	l.Prepared = k.prepared
+	return k
+}
+
+// launch starts the analysis. A run that could not be started but was on record already gets its end there, too.
+func (k *keeping) launch(ctx context.Context, spec scope.Spec) (*scope.Scope, error) {
+	s, err := k.launcher.Launch(ctx, spec)
+	if err != nil {
+		k.startFailed(ctx, err)
+		return nil, err
+	}
+	k.run.State, k.run.Degraded = events.StateRunning, s.Degraded
+	return s, nil
+}
+
+// prepared writes the record of a run that is about to start, while systemd makes its units.
+func (k *keeping) prepared(ctx context.Context, s *scope.Scope) error {
+	begun(k.run, s)
+	rec, err := k.tell.recorder()
+	if err != nil {
+		return err
+	}
+	return rec.Begin(ctx, k.run)
+}
+
+// startFailed ends the record of a run that was begun and could not be started.
+func (k *keeping) startFailed(ctx context.Context, cause error) {
+	rec, err := k.tell.recorder()
+	if err != nil || k.run.LeaderPID == nil {
+		return
+	}
+	run := *k.run
+	at := k.app.Now().UTC()
+	run.State, run.Reason, run.By, run.EndedAt = events.StateFailed, events.ReasonStartFailed, "lictor", &at
+	run.Exit = &events.Exit{Kind: events.ExitUnknown}
+	var exec *scope.ExecError
+	if errors.As(cause, &exec) {
+		code := exec.Code()
+		run.Exit = &events.Exit{Kind: events.ExitExited, Code: &code}
+	}
+	run.Evidence = []events.Evidence{{Source: "launcher", Read: false, Why: cause.Error()}}
+	ev := events.NewEvent(&run, events.KindEnded, 0, at)
+	ev.State, ev.Reason = run.State, run.Reason
+	if err := rec.End(ctx, &run, ev); err != nil && !errors.Is(err, events.ErrAlreadyEnded) {
+		k.app.talk("the failed start was not recorded: %v", err)
+	}
+}
+
+// keep watches the run until its end is on record.
+func (k *keeping) keep(ctx context.Context, s *scope.Scope, signals *signals) (*events.Run, error) {
+	rec, err := k.tell.recorder()
+	if err != nil {
+		return k.run, err // not reached: prepared has asked before
+	}
+	keeper := k.keeper(rec, s.Spec.Run, watcher.Box{Ledger: s.Ledger, Scope: s.Group, Ancestors: s.Ancestors})
+	keeper.Target = target{l: k.launcher, run: s.Spec.Run, scope: s}
+	keeper.Started, keeper.Grace, keeper.RuntimeMax = s.Started, s.Spec.Grace, max(0, s.Spec.RuntimeMax)
+	if st, err := cgroup.ReadStat(s.Leader.PID); err == nil {
+		keeper.Comm = st.Comm
+	}
+	enforcer := &watcher.Enforcer{Run: k.run, Ledger: s.Ledger, Recorder: rec, Processes: keeper.Processes,
+		Clock: watcher.SystemClock, Log: k.log}
+	passing := signals.pass(ctx, s, enforcer)
+	defer passing()
+	k.started(ctx, rec)
+	return keeper.Keep(ctx)
+}
+
+// keeper is what keeping a run and finishing somebody else's have in common.
+func (k *keeping) keeper(rec watcher.Recorder, run scope.RunID, box watcher.Box) *watcher.Keeper {
+	fs := k.launcher.FS()
+	box.LocalOOMs = func(path string) (uint64, error) { return scope.LocalOOMs(fs, path) }
+	w := &watcher.Keeper{Run: k.run, Target: target{l: k.launcher, run: run}, Box: box, Recorder: rec,
+		Processes: watcher.NewProcessTable(), Clock: watcher.SystemClock, Log: k.log, Kernel: k.kernel, KernelErr: k.kernelNo,
+		Advise: func(r *events.Run) *events.Advice { return story{listed: listed{Run: r}, now: k.app.Now()}.advise() }}
+	if k.run.LeaderPID != nil {
+		w.LeaderPID = *k.run.LeaderPID
+	}
+	return w
+}
+
+func (k *keeping) close() {
+	k.tell.close()
+	if k.kernel != nil {
+		_ = k.kernel.Close()
+	}
+	k.launcher.Disconnect()
+}
+
+// calmDown makes a launcher that waits for a long run as small and quiet as it can be: no connection to systemd's private
+// socket, where every unit of the machine would wake it.
+func (k *keeping) calmDown() (stop func()) {
+	t := time.AfterFunc(calmAfter, k.launcher.Disconnect)
+	return func() { t.Stop() }
+}
+
+// target is a run as package watcher needs it.
+type target struct {
+	l     *scope.Launcher
+	run   scope.RunID
+	scope *scope.Scope // nil if we are not its parent
+}
+
+func (t target) Wait(ctx context.Context) (watcher.Exit, error) {
+	if t.scope == nil {
+		return watcher.Exit{}, watcher.ErrNotParent
+	}
+	x, err := t.scope.Wait(ctx)
+	return watcher.Exit{Code: x.Code, Signal: x.Signal}, err
+}
+
+func (t target) UnitState(ctx context.Context) (watcher.UnitState, error) {
+	st, err := t.l.UnitState(ctx, t.run)
+	if errors.Is(err, scope.ErrNoUnit) {
+		return watcher.UnitState{}, nil
+	}
+	return unitState(st, err == nil), err
+}
+
+func (t target) Monitor(ctx context.Context, fn func(watcher.UnitState)) error {
+	return t.l.Monitor(ctx, t.run, func(st scope.UnitState) { fn(unitState(st, true)) })
+}
+
+func (t target) Release(ctx context.Context) error { return t.l.Release(ctx, t.run) }
+
+func unitState(st scope.UnitState, known bool) watcher.UnitState {
+	return watcher.UnitState{Known: known, StopJob: st.StopJob, ActiveState: st.ActiveState, SubState: st.SubState,
+		Result: st.Result}
+}
+
+// telling is a store and a journal that are being opened.
+type telling struct {
+	done    chan struct{}
+	store   events.Store
+	journal *events.Journal
+	rec     *events.Recorder
+	err     error
+}
+
+// journalPatience is how long a process waits at its end for a journald that does not take its last entries.
+const journalPatience = time.Second
+
+// startTelling opens the store and the journal in the background.
+func (a *App) startTelling() *telling {
+	t := &telling{done: make(chan struct{})}
+	go func() {
+		defer close(t.done)
+		if t.store, t.err = a.OpenWriter(context.Background()); t.err != nil {
+			return
+		}
+		t.journal = events.NewJournal(events.JournalOptions{})
+		t.rec = events.NewRecorder(t.store, t.journal)
+	}()
+	return t
+}
+
+// recorder waits until both are open.
+func (t *telling) recorder() (*recorder, error) {
+	<-t.done
+	if t.err != nil {
+		return nil, t.err
+	}
+	return &recorder{Recorder: t.rec, store: t.store}, nil
+}
+
+func (t *telling) close() {
+	<-t.done
+	if t.err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), journalPatience)
+	defer cancel()
+	_ = t.journal.Close(ctx) // the store has it all
+	_ = t.store.Close()
+}
+
+// recorder writes to store and journal and reads from the store.
+type recorder struct {
+	*events.Recorder
+	store events.Store
+}
+
+func (r *recorder) Events(ctx context.Context, q events.EventQuery) ([]events.Event, error) {
+	return r.store.Events(ctx, q)
+}
+
+// started records that the analysis runs. It is not waited for on the way to its first instruction: the run itself was
+// put on record before.
+func (k *keeping) started(ctx context.Context, rec *recorder) {
+	ev := events.NewEvent(k.run, events.KindStarted, 0, k.run.StartedAt)
+	ev.PID = k.run.LeaderPID
+	if err := rec.Append(ctx, ev); err != nil {
+		k.app.talk("the start was not recorded: %v", err)
+	}
+}
+
+// logger is for what goes wrong beside the record. It is talk.
+func (a *App) logger() *slog.Logger {
+	level := slog.LevelWarn
+	if a.Getenv("LICTOR_DEBUG") != "" {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+func shortID(id events.RunID) string {
+	if len(id) > 8 {
+		return string(id[:8])
+	}
+	return string(id)
+}
+
+func dirOf(path string) string {
+	if strings.HasSuffix(path, "/") {
+		return path
+	}
+	return filepath.Dir(path)
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/scidex/lictor/cgroup"
+	"github.com/scidex/lictor/events"
+	"github.com/scidex/lictor/scope"
+	"github.com/scidex/lictor/watcher"
+)
+
+// scopes is the liveSource that reads the kernel's cgroup tree. It needs no systemd and no privileges.
+type scopes struct{}
+
+func (scopes) Live(_ context.Context, mode Mode) ([]Live, error) {
+	l, err := scope.NewLauncher(scope.Manager(mode))
+	if errors.Is(err, cgroup.ErrNotUnified) {
+		return nil, nil // nothing of ours can be alive here
+	}
+	if err != nil {
+		return nil, err
+	}
+	runs, err := l.Ledgers()
+	if err != nil {
+		return nil, err
+	}
+	var list []Live
+	for _, id := range runs {
+		live, err := liveRun(l, id, string(mode))
+		if errors.Is(err, cgroup.ErrGone) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, live)
+	}
+	return list, nil
+}
+
+func liveRun(l *scope.Launcher, id scope.RunID, manager string) (Live, error) {
+	led, err := l.Ledger(id)
+	if err != nil {
+		return Live{}, err
+	}
+	defer led.Group.Close()
+	live := Live{Run: events.RunID(id), State: events.StateStarting}
+	if led.HasFacts {
+		live.State, live.Record = liveState(led), runOfFacts(led, manager)
+	}
+	if d, err := led.Group.CPUUsage(); err == nil {
+		s := d.Seconds()
+		live.CPUSeconds = &s
+	}
+	if v, err := led.Group.MemoryPeak(); err == nil {
+		if n, ok := v.Uint64(); ok {
+			live.MemoryPeak = &n
+		}
+	}
+	g, err := led.Scope()
+	if err != nil {
+		return live, nil // it is ending; the ledger alone speaks
+	}
+	defer g.Close()
+	live.Cgroup = g.Path()
+	live.read(g)
+	return live, nil
+}
+
+// liveState: systemd or a keeper has told the processes to go, or not.
+func liveState(led *scope.Ledger) events.State {
+	if d := led.Facts.Deadline; d != nil && cgroup.Boottime() > *d {
+		return events.StateGrace
+	}
+	intents, err := watcher.ReadIntents(led.Group)
+	if err == nil && slices.ContainsFunc(intents, func(i watcher.Intent) bool { return i.Action == watcher.ActStop }) {
+		return events.StateGrace
+	}
+	return events.StateRunning
+}
+
+func (live *Live) read(g *cgroup.Group) {
+	if n, err := g.MemoryCurrent(); err == nil {
+		live.MemoryCurrent = &n
+	}
+	if st, err := g.MemoryStat(); err == nil {
+		live.InactiveFile = &st.InactiveFile
+	}
+	if n, err := g.PidsCurrent(); err == nil {
+		live.Tasks = &n
+	}
+	if pids, err := g.AllProcs(); err == nil {
+		live.PIDs = pids
+	}
+}

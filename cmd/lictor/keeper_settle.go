@@ -1,0 +1,282 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/scidex/lictor/cgroup"
+	"github.com/scidex/lictor/events"
+	"github.com/scidex/lictor/scope"
+	"github.com/scidex/lictor/watcher"
+)
+
+// maxUnlaunched is the age after which a ledger without facts belongs to nobody: its launcher died before it came so far,
+// and no launch takes that long.
+const maxUnlaunched = 2 * time.Minute
+
+// settleAtEnd is how many other runs a launcher looks at when its own is over. Others do the rest.
+const settleAtEnd = 16
+
+// settler finishes the runs whose keeper has died.
+type settler struct {
+	app      *App
+	launcher *scope.Launcher
+	tell     *telling // opened when it is needed
+	act      bool     // end what is still alive, too
+	finished []*events.Run
+	acted    []string // what was done, for people
+}
+
+// settleAll is App.Settle: what a listing does first.
+func settleAll(ctx context.Context, a *App) error {
+	if a.Mode() == ModeSystem && a.UID != 0 {
+		return nil // only root can, and does when it looks
+	}
+	l, err := scope.NewLauncher(scope.Manager(a.Mode()))
+	if err != nil {
+		return nil // no cgroup v2: nothing can be alive, and the store alone speaks
+	}
+	defer l.Disconnect()
+	s := &settler{app: a, launcher: l}
+	defer s.close()
+	return s.all(ctx, 0)
+}
+
+// settleOthers looks at some other runs when the own one is over.
+func (k *keeping) settleOthers(ctx context.Context) {
+	s := &settler{app: k.app, launcher: k.launcher, tell: k.tell}
+	if err := s.ledgers(ctx, settleAtEnd); err != nil {
+		k.log.Debug("other runs not settled", "error", err)
+	}
+}
+
+func (s *settler) close() {
+	if s.tell != nil {
+		s.tell.close()
+	}
+}
+
+// all looks at every ledger, then at the runs on record as alive that have none.
+func (s *settler) all(ctx context.Context, limit int) error {
+	return errors.Join(s.ledgers(ctx, limit), s.lost(ctx))
+}
+
+// ledgers looks at up to limit ledgers; 0 is all.
+func (s *settler) ledgers(ctx context.Context, limit int) error {
+	runs, err := s.launcher.Ledgers()
+	if err != nil {
+		return err
+	}
+	if limit > 0 && len(runs) > limit {
+		runs = runs[:limit]
+	}
+	var errs []error
+	for _, run := range runs {
+		if err := s.ledger(ctx, run); err != nil && !errors.Is(err, cgroup.ErrGone) {
+			errs = append(errs, fmt.Errorf("run %s: %w", run, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// ledger looks at one run.
+func (s *settler) ledger(ctx context.Context, id scope.RunID) error {
+	led, err := s.launcher.Ledger(id)
+	if err != nil {
+		return err
+	}
+	defer led.Group.Close()
+	if led.HasFacts && led.Keeper.Alive() {
+		return nil
+	}
+	populated, err := led.Group.Populated()
+	if err != nil {
+		return err
+	}
+	switch {
+	case populated && !s.act:
+		return nil
+	case !led.HasFacts:
+		return s.unlaunched(ctx, led, populated)
+	}
+	return s.finish(ctx, led, populated)
+}
+
+// unlaunched releases a ledger whose launch was never finished. Its process, if there is one, waits at the barrier and ends
+// by itself when its launcher does.
+func (s *settler) unlaunched(ctx context.Context, led *scope.Ledger, populated bool) error {
+	made, err := led.Group.ModTime()
+	if err != nil || populated || time.Since(made) < maxUnlaunched {
+		return err
+	}
+	s.acted = append(s.acted, fmt.Sprintf("released the units of %s, whose launch was never finished", led.Run))
+	return s.launcher.Release(ctx, led.Run)
+}
+
+// finish ends what is left of a run whose keeper is gone, if it may, and completes its record.
+func (s *settler) finish(ctx context.Context, led *scope.Ledger, populated bool) error {
+	k, rec, err := s.keeping(ctx, led)
+	if err != nil {
+		return err
+	}
+	defer k.closeKernel()
+	w := k.keeper(rec, led.Run, watcher.Box{Ledger: led.Group, Ancestors: led.Facts.Ancestors})
+	w.Started, w.Grace = led.Facts.Started, led.Facts.Grace
+	if d := led.Facts.Deadline; d != nil {
+		w.RuntimeMax = *d - led.Facts.Started
+	}
+	if populated {
+		if err := s.end(ctx, led, k, w); err != nil {
+			return err
+		}
+	}
+	run, err := w.Finish(ctx)
+	if err == nil {
+		s.finished = append(s.finished, run)
+		s.acted = append(s.acted, "finished the record of "+run.Summary())
+	}
+	return err
+}
+
+// end terminates a run that nobody keeps any more: abandoned, or overdue.
+func (s *settler) end(ctx context.Context, led *scope.Ledger, k *keeping, w *watcher.Keeper) error {
+	reason := events.ReasonAbandoned
+	if d := led.Facts.Deadline; d != nil && cgroup.Boottime() > *d {
+		reason = events.ReasonTimeout
+	}
+	self, err := scope.Self()
+	if err != nil {
+		return err
+	}
+	if err := scope.WriteKeeper(led.Group, self); err != nil {
+		return err
+	}
+	e := &watcher.Enforcer{Run: k.run, Ledger: led.Group, Recorder: w.Recorder, Processes: w.Processes,
+		Clock: watcher.SystemClock, Log: k.log}
+	if phase := e.End(ctx, reason, "lictor", nil, led.Facts.Grace); phase != watcher.PhaseEmpty {
+		return errors.New("some of its processes survive SIGKILL; they hang in the kernel")
+	}
+	s.acted = append(s.acted, fmt.Sprintf("ended %s (%s)", led.Run, reason))
+	return nil
+}
+
+// keeping takes a run over: its record from the store, or from its ledger if the store has none.
+func (s *settler) keeping(ctx context.Context, led *scope.Ledger) (*keeping, *recorder, error) {
+	if s.tell == nil {
+		s.tell = s.app.startTelling()
+	}
+	rec, err := s.tell.recorder()
+	if err != nil {
+		return nil, nil, err
+	}
+	run, err := rec.store.Run(ctx, events.RunID(led.Run))
+	if errors.Is(err, events.ErrNotFound) {
+		run, err = runOfFacts(led, string(s.app.Mode())), nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := rec.Begin(ctx, run); err != nil {
+		return nil, nil, err
+	}
+	k := &keeping{app: s.app, launcher: s.launcher, run: run, tell: s.tell, log: s.app.logger()}
+	k.kernel, k.kernelNo = watcher.OpenKernelLogSince(led.Facts.Started)
+	return k, rec, nil
+}
+
+func (k *keeping) closeKernel() {
+	if k.kernel != nil {
+		_ = k.kernel.Close()
+	}
+}
+
+// runOfFacts is the record of a run that no store of ours knows.
+func runOfFacts(led *scope.Ledger, manager string) *events.Run {
+	f := led.Facts
+	pid := f.Leader.PID
+	run := &events.Run{API: events.API, Run: events.RunID(f.Run), AnalysisID: f.AnalysisID, Unit: f.Run.Scope(),
+		BootID: f.BootID, Manager: manager, UID: f.UID, Command: f.Command, LeaderPID: &pid, State: events.StateRunning,
+		StartedAt: f.StartedAt, Degraded: f.Degraded, Keeper: events.Keeper{PID: led.Keeper.PID, StartTicks: led.Keeper.StartTicks}}
+	run.Limits = events.Limits{MemoryMaxBytes: finite(f.MemoryMax), MemorySwapMaxBytes: finite(f.SwapMax),
+		GraceSeconds: f.Grace.Seconds(), OOMPolicy: string(f.OOMPolicy)}
+	if f.TasksMax != 0 {
+		run.Limits.TasksMax = finite(f.TasksMax)
+	}
+	if f.Deadline != nil {
+		s := (*f.Deadline - f.Started).Seconds()
+		run.Limits.RuntimeMaxSeconds = &s
+	}
+	return run
+}
+
+func finite(n uint64) *uint64 {
+	if n == scope.NoLimit {
+		return nil
+	}
+	return &n
+}
+
+// lost ends the records of runs that are on record as alive but have no ledger: the host went down, or somebody else
+// removed their units. Nobody can know any more how they ended.
+func (s *settler) lost(ctx context.Context) error {
+	store, err := s.app.OpenReader()
+	if err != nil {
+		return err
+	}
+	live, err := store.Runs(ctx, events.RunQuery{Live: true})
+	store.Close()
+	if err != nil || len(live) == 0 {
+		return err
+	}
+	boot, err := cgroup.BootID()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, run := range live {
+		if why := s.whyLost(run, boot); why != "" {
+			errs = append(errs, s.loseRun(ctx, run, why))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// whyLost says why a run cannot be finished from evidence, or "" if it can or is alive.
+func (s *settler) whyLost(run *events.Run, boot string) string {
+	if run.BootID != boot {
+		return "the host went down while it ran"
+	}
+	if (scope.ProcessID{PID: run.Keeper.PID, StartTicks: run.Keeper.StartTicks}).Alive() {
+		return ""
+	}
+	led, err := s.launcher.Ledger(scope.RunID(run.Run))
+	switch {
+	case err == nil:
+		led.Group.Close()
+		return ""
+	case errors.Is(err, cgroup.ErrGone):
+		return "its ledger was removed before its end was on record"
+	}
+	return ""
+}
+
+func (s *settler) loseRun(ctx context.Context, run *events.Run, why string) error {
+	if s.tell == nil {
+		s.tell = s.app.startTelling()
+	}
+	rec, err := s.tell.recorder()
+	if err != nil {
+		return err
+	}
+	run.State, run.By, run.Exit = events.StateLost, "unknown", &events.Exit{Kind: events.ExitUnknown}
+	run.Evidence = []events.Evidence{{Source: "ledger", Why: why}}
+	ev := events.NewEvent(run, events.KindEnded, 0, s.app.Now())
+	ev.State = run.State
+	if err := rec.End(ctx, run, ev); err != nil && !errors.Is(err, events.ErrAlreadyEnded) {
+		return err
+	}
+	s.acted = append(s.acted, "lost "+string(run.Run)+": "+why)
+	return nil
+}

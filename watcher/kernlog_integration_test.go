@@ -1,0 +1,400 @@
+//go:build integration
+
+package watcher
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// These tests run as root on a host that they may shake: in the test bed.
+
+const cgroupRoot = "/sys/fs/cgroup"
+
+// A testGroup is a cgroup made by hand, out of systemd's sight.
+type testGroup struct {
+	path string // below the root, as the kernel writes it
+	dir  string
+}
+
+func newTestGroup(t *testing.T, path string, files map[string]string) testGroup {
+	t.Helper()
+	g := testGroup{path: path, dir: cgroupRoot + path}
+	for _, controllers := range []string{"+memory", "+pids"} {
+		if err := os.WriteFile(filepath.Join(filepath.Dir(g.dir), "cgroup.subtree_control"), []byte(controllers), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(g.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { g.remove(t) })
+	for name, value := range files {
+		g.write(t, name, value)
+	}
+	return g
+}
+
+func (g testGroup) write(t *testing.T, name, value string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(g.dir, name), []byte(value), 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// count returns a number from a file of lines "key n".
+func (g testGroup) count(t *testing.T, name, key string) int {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(g.dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if k, v, _ := strings.Cut(strings.TrimSpace(line), " "); k == key {
+			n, err := strconv.Atoi(v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatalf("no %s in %s of %s", key, name, g.path)
+	return 0
+}
+
+func (g testGroup) remove(t *testing.T) {
+	_ = os.WriteFile(filepath.Join(g.dir, "cgroup.kill"), []byte("1"), 0)
+	wait(t, "the end of "+g.path, func() bool {
+		err := os.Remove(g.dir)
+		return err == nil || errors.Is(err, os.ErrNotExist)
+	})
+}
+
+// start starts a command inside the cgroup.
+func (g testGroup) start(t *testing.T, cmd *exec.Cmd) *exec.Cmd {
+	t.Helper()
+	dir, err := os.Open(g.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd
+}
+
+// glutton starts a process that eats all the memory it can get.
+func (g testGroup) glutton(t *testing.T) *exec.Cmd {
+	return g.start(t, exec.Command("tail", "/dev/zero"))
+}
+
+func (g testGroup) sleeper(t *testing.T) *exec.Cmd {
+	return g.start(t, exec.Command("sleep", "1000"))
+}
+
+func wait(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(4 * eventually); !done(); {
+		if time.Now().After(end) {
+			t.Fatalf("waited too long for %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func openKernelLog(t *testing.T) *KernelLog {
+	t.Helper()
+	k, err := OpenKernelLog()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = k.Close() })
+	return k
+}
+
+// killsOf returns the kills with one of the pids, by pid; twice the same is an error.
+func killsOf(t *testing.T, kills []KernelKill, cmds ...*exec.Cmd) map[int]KernelKill {
+	t.Helper()
+	byPID := map[int]KernelKill{}
+	for _, k := range kills {
+		if slices.ContainsFunc(cmds, func(c *exec.Cmd) bool { return c.Process.Pid == k.PID }) {
+			if _, twice := byPID[k.PID]; twice {
+				t.Errorf("two kills of %d: %+v", k.PID, kills)
+			}
+			byPID[k.PID] = k
+		}
+	}
+	return byPID
+}
+
+func mustKills(t *testing.T, k *KernelLog) []KernelKill {
+	t.Helper()
+	kills, lost, err := k.Kills()
+	if err != nil || lost {
+		t.Fatalf("Kills: lost %v, error %v", lost, err)
+	}
+	return kills
+}
+
+var small = map[string]string{"memory.max": "8M"}
+
+func TestKernelLogOwnLimit(t *testing.T) {
+	log := openKernelLog(t)
+	before := clock(unix.CLOCK_MONOTONIC)
+	g := newTestGroup(t, "/lictor-test-own", small)
+	victim := g.glutton(t)
+	_ = victim.Wait()
+	k, ok := killsOf(t, mustKills(t, log), victim)[victim.Process.Pid]
+	if !ok {
+		t.Fatal("the victim is not in the log")
+	}
+	if k.Comm != "tail" || k.UID == nil || *k.UID != 0 || k.Constraint != "CONSTRAINT_MEMCG" || k.OOMMemcg != g.path ||
+		k.TaskMemcg != g.path || k.Global || k.Group != "" {
+		t.Errorf("%+v, want tail of uid 0 at the limit of %s", k, g.path)
+	}
+	if k.AnonRSS == nil || *k.AnonRSS < 4<<20 || *k.AnonRSS > 8<<20 || k.FileRSS == nil || k.ShmemRSS == nil {
+		t.Errorf("%+v, want an anonymous size of 4 to 8 MiB, and the other sizes", k)
+	}
+	if skew := (k.At - before).Abs(); skew > 2*eventually {
+		t.Errorf("killed at %v, started at %v on CLOCK_MONOTONIC", k.At, before)
+	}
+	if again := mustKills(t, log); len(again) != 0 {
+		t.Errorf("%+v for the second time", again)
+	}
+}
+
+func TestKernelLogNames(t *testing.T) {
+	log := openKernelLog(t)
+	above := newTestGroup(t, "/lictor-test,task_memcg=", small)
+	g := newTestGroup(t, above.path+"/x,task=y z", nil)
+	tail, err := exec.LookPath("tail")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, comm := range []string{") total-vm:1kB", ",pid=1,uid=0", "a) (b", "a\nb\\x41\xff", "Tasks in ", "a b"} {
+		path := filepath.Join(t.TempDir(), comm)
+		if err := os.Symlink(tail, path); err != nil {
+			t.Fatal(err)
+		}
+		victim := g.start(t, exec.Command(path, "/dev/zero"))
+		_ = victim.Wait()
+		k, ok := killsOf(t, mustKills(t, log), victim)[victim.Process.Pid]
+		if !ok || k.Comm != comm || k.OOMMemcg != above.path || k.TaskMemcg != g.path {
+			t.Errorf("comm %q: %v, %+v, want it in %q at the limit of %q", comm, ok, k, g.path, above.path)
+		}
+	}
+}
+
+func TestKernelLogLongPath(t *testing.T) {
+	log := openKernelLog(t)
+	g := newTestGroup(t, "/lictor-test-long", small)
+	for range 5 {
+		g = newTestGroup(t, g.path+"/"+strings.Repeat("x", 250), nil)
+	}
+	victim := g.glutton(t)
+	_ = victim.Wait()
+	k, ok := killsOf(t, mustKills(t, log), victim)[victim.Process.Pid]
+	if !ok || k.TaskMemcg != "" && k.TaskMemcg != g.path {
+		t.Errorf("%v, %+v, want a kill, and its path or nothing", ok, k)
+	}
+}
+
+func TestKernelLogGroup(t *testing.T) {
+	time.Sleep(oomDumpInterval) // or the kernel may be suppressing lines, and nobody can know the members
+	log := openKernelLog(t)
+	above := newTestGroup(t, "/lictor-test-group", nil)
+	g := newTestGroup(t, above.path+"/scope", map[string]string{"memory.max": "16M", "memory.oom.group": "1"})
+	bystander := newTestGroup(t, above.path+"/bystander", nil)
+	alive := bystander.sleeper(t)
+	cmds := []*exec.Cmd{g.sleeper(t), g.sleeper(t), g.glutton(t)}
+	for _, c := range cmds {
+		_ = c.Wait()
+	}
+	all := mustKills(t, log)
+	if k, killed := killsOf(t, all, alive)[alive.Process.Pid]; killed || bystander.count(t, "cgroup.events", "populated") != 1 {
+		t.Errorf("the bystander: %v, %+v, want it alive", killed, k)
+	}
+	kills := killsOf(t, all, cmds...)
+	for i, c := range cmds {
+		k, ok := kills[c.Process.Pid]
+		if !ok || k.Group != g.path || k.OOMMemcg != g.path || k.Constraint != "CONSTRAINT_MEMCG" {
+			t.Errorf("process %d: %v, %+v, want it in group %s", i, ok, k, g.path)
+		}
+		if task := k.TaskMemcg; task != "" && (i != 2 || task != g.path) {
+			t.Errorf("process %d: cgroup %q, want %q for the first victim only", i, task, g.path)
+		}
+	}
+}
+
+// TestKernelLogBurst: more kills than the kernel prints dump lines for, in two groups at once. All of them are reported,
+// none twice, and none with somebody else's cgroup.
+func TestKernelLogBurst(t *testing.T) {
+	log := openKernelLog(t)
+	const rounds = 25
+	where, kills := map[int]string{}, []KernelKill{}
+	for round := range rounds {
+		var cmds []*exec.Cmd
+		for i := range 2 {
+			g := newTestGroup(t, fmt.Sprintf("/lictor-test-burst-%d-%d", round, i), map[string]string{"memory.max": "4M", "memory.oom.group": "1"})
+			for _, c := range []*exec.Cmd{g.sleeper(t), g.glutton(t)} {
+				where[c.Process.Pid] = g.path
+				cmds = append(cmds, c)
+			}
+		}
+		for _, c := range cmds {
+			_ = c.Wait()
+		}
+		kills = append(kills, mustKills(t, log)...)
+	}
+	seen, dumps, groups := map[int]bool{}, 0, 0
+	for _, k := range kills {
+		group, ours := where[k.PID]
+		if !ours {
+			continue
+		}
+		if seen[k.PID] {
+			t.Errorf("%d is reported twice", k.PID)
+		}
+		seen[k.PID] = true
+		for _, path := range []string{k.Group, k.OOMMemcg, k.TaskMemcg} {
+			if path != "" && path != group {
+				t.Errorf("%+v, want nothing but %s", k, group)
+			}
+		}
+		if k.TaskMemcg != "" {
+			dumps++
+		}
+		if k.Group != "" {
+			groups++
+		}
+	}
+	if len(seen) != len(where) {
+		t.Errorf("%d of %d kills", len(seen), len(where))
+	}
+	if groups < 2*rounds {
+		t.Errorf("%d kills with a group, want at least the first of each of the %d", groups, 2*rounds)
+	}
+	t.Logf("%d kills in %d groups: %d with their cgroup, %d with a group", len(seen), 2*rounds, dumps, groups)
+}
+
+// TestKernelLogGlobal: the host has no memory left, or somebody says so by sysrq.
+func TestKernelLogGlobal(t *testing.T) {
+	log := openKernelLog(t)
+	g := newTestGroup(t, "/lictor-test-global", nil)
+	victim := g.sleeper(t)
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", victim.Process.Pid), []byte("1000"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("/proc/sysrq-trigger", []byte("f"), 0); err != nil {
+		t.Fatal(err)
+	}
+	_ = victim.Wait()
+	k, ok := killsOf(t, mustKills(t, log), victim)[victim.Process.Pid]
+	if !ok || !k.Global || k.Constraint != "CONSTRAINT_NONE" && k.Constraint != "" || k.OOMMemcg != "" {
+		t.Errorf("%v, %+v, want a global kill", ok, k)
+	}
+	if k.Constraint != "" && k.TaskMemcg != g.path {
+		t.Errorf("%+v, want it in %s", k, g.path)
+	}
+}
+
+func TestKernelLogSince(t *testing.T) {
+	before := clock(unix.CLOCK_BOOTTIME)
+	g := newTestGroup(t, "/lictor-test-since", small)
+	victim := g.glutton(t)
+	_ = victim.Wait()
+	for _, tt := range []struct {
+		since time.Duration
+		want  bool
+	}{{before, true}, {0, true}, {clock(unix.CLOCK_BOOTTIME) + time.Hour, false}} {
+		log, err := OpenKernelLogSince(tt.since)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kills, _, err := log.Kills()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, got := killsOf(t, kills, victim)[victim.Process.Pid]; got != tt.want {
+			t.Errorf("since %v: the kill is reported: %v, want %v", tt.since, got, tt.want)
+		}
+		if err := log.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, _, err := log.Kills(); err == nil {
+			t.Error("Kills after Close: no error")
+		}
+	}
+}
+
+func TestKernelLogLost(t *testing.T) {
+	log := openKernelLog(t)
+	kmsg, err := os.OpenFile(kmsgPath, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kmsg.Close()
+	size, err := unix.Klogctl(10, nil) // SYSLOG_ACTION_SIZE_BUFFER
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := []byte("<13>" + strings.Repeat("x", 900))
+	for range size/900 + 100 {
+		if _, err := kmsg.Write(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, lost, err := log.Kills(); err != nil || !lost {
+		t.Errorf("Kills: lost %v, error %v, want lost", lost, err)
+	}
+	g := newTestGroup(t, "/lictor-test-lost", small)
+	victim := g.glutton(t)
+	_ = victim.Wait()
+	if _, ok := killsOf(t, mustKills(t, log), victim)[victim.Process.Pid]; !ok {
+		t.Error("the victim after the gap is not in the log")
+	}
+}
+
+func TestKernelLogForbidden(t *testing.T) {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine, its privileges with it
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		none := make([]unix.CapUserData, 2)
+		if err := unix.Capset(&header, &none[0]); err != nil {
+			done <- err
+			return
+		}
+		_, err := OpenKernelLog()
+		done <- err
+	}()
+	if err := <-done; !errors.Is(err, os.ErrPermission) {
+		t.Errorf("OpenKernelLog without capabilities: %v, want os.ErrPermission", err)
+	}
+}
+
+func TestKernelLogDescriptors(t *testing.T) {
+	before := openFiles(t)
+	for range 100 {
+		if err := openKernelLog(t).Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := openFiles(t); after != before {
+		t.Errorf("%d descriptors, %d before", after, before)
+	}
+}
