@@ -91,7 +91,7 @@ func ParseProcCgroup(b []byte) (name string, deleted bool, err error) {
 			continue
 		}
 		if len(rest) == 0 || rest[0] != '/' {
-			return "", false, fmt.Errorf("malformed line %q", line)
+			return "", false, malformed(line)
 		}
 		name, deleted = strings.CutSuffix(string(rest), deletedSuffix)
 		return name, deleted, nil

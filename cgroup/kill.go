@@ -20,10 +20,12 @@ func (g *Group) Kill() error {
 	return err
 }
 
-// maxKillPasses bounds the fallback. A frozen cgroup needs two passes; freezing takes a moment, during which a fork bomb
-// goes on.
+// maxKillPasses bounds the fallback. Two are the rule: freezing takes a moment, during which a fork bomb goes on, and every
+// pass finds fewer that still run.
 const maxKillPasses = 1000
 
+// killOneByOne kills until a pass meets nobody new. A process with a pending SIGKILL cannot fork, so the members that such a
+// pass found are all there are.
 func (g *Group) killOneByOne() (err error) {
 	if err := g.Freeze(true); err != nil {
 		return err
@@ -31,27 +33,29 @@ func (g *Group) killOneByOne() (err error) {
 	defer func() { err = errors.Join(err, g.Freeze(false)) }()
 	killed := make(map[int]bool)
 	for range maxKillPasses {
-		sent, err := g.Signal(unix.SIGKILL)
-		if err != nil {
+		before := len(killed)
+		if err := g.killPass(killed); err != nil {
 			return err
 		}
-		fresh := false
-		for _, s := range sent {
-			if s.Err != nil {
-				return fmt.Errorf("cgroup %q: kill %d: %w", g.path, s.PID, s.Err)
-			}
-			fresh = fresh || !killed[s.PID]
-			killed[s.PID] = true
-		}
-		frozen, err := g.Frozen()
-		if err != nil {
-			return err
-		}
-		if frozen && !fresh {
+		if len(killed) == before {
 			return nil
 		}
 	}
-	return fmt.Errorf("cgroup %q: processes keep appearing after %d passes", g.path, maxKillPasses)
+	return fmt.Errorf("cgroup %q: new processes after %d passes", g.path, maxKillPasses)
+}
+
+func (g *Group) killPass(killed map[int]bool) error {
+	sent, err := g.Signal(unix.SIGKILL)
+	if err != nil {
+		return err
+	}
+	for _, s := range sent {
+		if s.Err != nil {
+			return fmt.Errorf("cgroup %q: %w", g.path, s.Err)
+		}
+		killed[s.PID] = true
+	}
+	return nil
 }
 
 // Freeze stops the cgroup and its descendants, or lets them run again (cgroup.freeze). It returns before they have stopped:

@@ -29,7 +29,7 @@ type MemoryEvents struct {
 //	oom_kill 3
 //	oom_group_kill 1
 //
-// Unknown keys are ignored (Linux 6.18 adds sock_throttled). A file without max, oom or oom_kill is malformed.
+// Unknown keys are ignored; newer kernels have more. A file without max, oom or oom_kill is malformed.
 func ParseMemoryEvents(r io.Reader) (MemoryEvents, error) {
 	b, err := readBounded(r)
 	if err != nil {
@@ -41,27 +41,28 @@ func ParseMemoryEvents(r io.Reader) (MemoryEvents, error) {
 func parseMemoryEvents(b []byte) (MemoryEvents, error) {
 	var e MemoryEvents
 	var seenMax, seenOOM, seenKill bool
-	for kv, err := range flatKeyed(b) {
-		if err != nil {
-			return MemoryEvents{}, err
-		}
-		switch string(kv.key) {
+	line := keyed{rest: b}.next()
+	for ; line.ok; line = line.next() {
+		switch string(line.key) {
 		case "low":
-			e.Low = kv.n
+			e.Low = line.n
 		case "high":
-			e.High = kv.n
+			e.High = line.n
 		case "max":
-			e.Max, seenMax = kv.n, true
+			e.Max, seenMax = line.n, true
 		case "oom":
-			e.OOM, seenOOM = kv.n, true
+			e.OOM, seenOOM = line.n, true
 		case "oom_kill":
-			e.OOMKill, seenKill = kv.n, true
+			e.OOMKill, seenKill = line.n, true
 		case "oom_group_kill":
-			e.OOMGroupKill, e.HasGroupKill = kv.n, true
+			e.OOMGroupKill, e.HasGroupKill = line.n, true
 		}
 	}
+	if line.bad {
+		return MemoryEvents{}, malformed(line.key)
+	}
 	if !seenMax || !seenOOM || !seenKill {
-		return MemoryEvents{}, fmt.Errorf("max, oom or oom_kill is missing in %q", b)
+		return MemoryEvents{}, fmt.Errorf("max, oom or oom_kill is missing in %q", string(b))
 	}
 	return e, nil
 }

@@ -11,7 +11,6 @@ type MemoryStat struct {
 	File         uint64 // page cache, tmpfs and shared memory included
 	InactiveFile uint64 // the part of File that is reclaimed first
 	Shmem        uint64 // tmpfs, shared memory, shared anonymous maps
-	Kernel       Value  // kernel memory; unset before Linux 5.18
 }
 
 // ParseMemoryStat reads memory.stat:
@@ -34,22 +33,21 @@ func ParseMemoryStat(r io.Reader) (MemoryStat, error) {
 func parseMemoryStat(b []byte) (MemoryStat, error) {
 	var s MemoryStat
 	seen := 0
-	for kv, err := range flatKeyed(b) {
-		if err != nil {
-			return MemoryStat{}, err
-		}
-		switch string(kv.key) {
+	line := keyed{rest: b}.next()
+	for ; line.ok; line = line.next() {
+		switch string(line.key) {
 		case "anon":
-			s.Anon, seen = kv.n, seen|1
+			s.Anon, seen = line.n, seen|1
 		case "file":
-			s.File, seen = kv.n, seen|2
+			s.File, seen = line.n, seen|2
 		case "inactive_file":
-			s.InactiveFile, seen = kv.n, seen|4
+			s.InactiveFile, seen = line.n, seen|4
 		case "shmem":
-			s.Shmem, seen = kv.n, seen|8
-		case "kernel":
-			s.Kernel = Bytes(kv.n)
+			s.Shmem, seen = line.n, seen|8
 		}
+	}
+	if line.bad {
+		return MemoryStat{}, malformed(line.key)
 	}
 	if seen != 1|2|4|8 {
 		return MemoryStat{}, fmt.Errorf("anon, file, inactive_file or shmem is missing in %d bytes", len(b))

@@ -12,13 +12,14 @@ func (g *Group) PidsCurrent() (uint64, error) { return g.readUint("pids.current"
 // PidsPeak is the most that PidsCurrent ever was (pids.peak); unset before Linux 6.1.
 func (g *Group) PidsPeak() (Value, error) { return g.readValue("pids.peak") }
 
-// PidsEvents is how often a fork failed (pids.events, key max). What that covers depends on the kernel: since Linux 6.12, forks
-// anywhere below refused by the pids.max of the cgroup or of a descendant of it; before, forks of its own processes refused by
-// its limit or an ancestor's.
+// PidsEvents is how often a fork failed (pids.events, key max). What it covers depends on the kernel. Linux 6.1 counts, in
+// the cgroup of the process that forked and nowhere else, refusals by its own limit or an ancestor's. Linux 6.12 counts, in
+// the cgroup whose limit refused and in its ancestors; the mount option pids_localevents brings the old way back. So on the old ones the
+// count is lost with the cgroup.
 func (g *Group) PidsEvents() (uint64, error) { return g.readPidsEvents("pids.events") }
 
-// PidsEventsLocal is how often a fork failed because of the pids.max of this very cgroup (pids.events.local); unset before
-// Linux 6.12.
+// PidsEventsLocal is how often a fork failed because of the pids.max of this very cgroup (pids.events.local); not in
+// Linux 6.1, where it is unset, and in 6.12.
 func (g *Group) PidsEventsLocal() (Value, error) {
 	n, err := g.readPidsEvents("pids.events.local")
 	if errors.Is(err, ErrUnsupported) {
@@ -59,16 +60,17 @@ func ParsePidsEvents(r io.Reader) (uint64, error) {
 func parsePidsEvents(b []byte) (uint64, error) {
 	var n uint64
 	seen := false
-	for kv, err := range flatKeyed(b) {
-		if err != nil {
-			return 0, err
-		}
-		if string(kv.key) == "max" {
-			n, seen = kv.n, true
+	line := keyed{rest: b}.next()
+	for ; line.ok; line = line.next() {
+		if string(line.key) == "max" {
+			n, seen = line.n, true
 		}
 	}
+	if line.bad {
+		return 0, malformed(line.key)
+	}
 	if !seen {
-		return 0, fmt.Errorf("max is missing in %q", b)
+		return 0, fmt.Errorf("max is missing in %q", string(b))
 	}
 	return n, nil
 }

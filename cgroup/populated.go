@@ -54,19 +54,20 @@ func ParseEvents(r io.Reader) (Events, error) {
 func parseEvents(b []byte) (Events, error) {
 	var e Events
 	var seenPopulated, seenFrozen bool
-	for kv, err := range flatKeyed(b) {
-		if err != nil {
-			return Events{}, err
-		}
-		switch string(kv.key) {
+	line := keyed{rest: b}.next()
+	for ; line.ok; line = line.next() {
+		switch string(line.key) {
 		case "populated":
-			e.Populated, seenPopulated = kv.n == 1, kv.n <= 1
+			e.Populated, seenPopulated = line.n == 1, line.n <= 1
 		case "frozen":
-			e.Frozen, seenFrozen = kv.n == 1, kv.n <= 1
+			e.Frozen, seenFrozen = line.n == 1, line.n <= 1
 		}
 	}
+	if line.bad {
+		return Events{}, malformed(line.key)
+	}
 	if !seenPopulated || !seenFrozen {
-		return Events{}, fmt.Errorf("populated or frozen is missing or not 0 or 1 in %q", b)
+		return Events{}, fmt.Errorf("populated or frozen is missing or not 0 or 1 in %q", string(b))
 	}
 	return e, nil
 }

@@ -54,24 +54,25 @@ func ParsePressure(r io.Reader) (Pressure, error) {
 func parsePressure(b []byte) (Pressure, error) {
 	var p Pressure
 	var seenSome, seenFull bool
-	for line := range bytes.Lines(b) {
-		line = bytes.TrimSuffix(line, []byte("\n"))
-		kind, rest, _ := bytes.Cut(line, []byte(" "))
+	for rest := b; len(rest) > 0; {
+		var line []byte
+		line, rest = nextLine(rest)
+		kind, fields, _ := bytes.Cut(line, []byte(" "))
 		var err error
 		switch string(kind) {
 		case "some":
-			p.Some, err = parsePressureLine(rest)
+			p.Some, err = parsePressureLine(fields)
 			seenSome = true
 		case "full":
-			p.Full, err = parsePressureLine(rest)
+			p.Full, err = parsePressureLine(fields)
 			seenFull = true
 		}
 		if err != nil {
-			return Pressure{}, fmt.Errorf("malformed line %q: %w", line, err)
+			return Pressure{}, fmt.Errorf("malformed line %q: %w", string(line), err)
 		}
 	}
 	if !seenSome || !seenFull {
-		return Pressure{}, fmt.Errorf("some or full is missing in %q", b)
+		return Pressure{}, fmt.Errorf("some or full is missing in %q", string(b))
 	}
 	return p, nil
 }
@@ -79,7 +80,9 @@ func parsePressure(b []byte) (Pressure, error) {
 func parsePressureLine(b []byte) (PressureLine, error) {
 	var l PressureLine
 	seen := 0
-	for field := range bytes.FieldsSeq(b) {
+	for rest := b; len(rest) > 0; {
+		var field []byte
+		field, rest, _ = bytes.Cut(rest, []byte(" "))
 		key, value, _ := bytes.Cut(field, []byte("="))
 		var err error
 		switch string(key) {
@@ -109,7 +112,7 @@ func parsePressureLine(b []byte) (PressureLine, error) {
 func parsePercent(b []byte) (float64, error) {
 	f, err := strconv.ParseFloat(string(b), 64)
 	if err == nil && (math.IsNaN(f) || f < 0 || f > 100) {
-		err = fmt.Errorf("%q is no percentage", b)
+		err = fmt.Errorf("%q is no percentage", string(b))
 	}
 	return f, err
 }

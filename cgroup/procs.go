@@ -1,12 +1,13 @@
 package cgroup
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"slices"
+
+	"golang.org/x/sys/unix"
 )
 
 // Procs lists the processes of this cgroup, descendants excluded, sorted (cgroup.procs). Zombies are not in it.
@@ -14,7 +15,8 @@ import (
 // A process of a pid namespace that is not visible from here is written as 0 by the kernel. It is left out, and the error is
 // [ErrHidden]; the list is valid nevertheless. The numbers are a snapshot: see [Group.Signal] before using one.
 func (g *Group) Procs() ([]int, error) {
-	b, err := g.readProcs()
+	var buf [1024]byte
+	b, err := g.readProcs(buf[:])
 	if err != nil {
 		return nil, err
 	}
@@ -73,6 +75,27 @@ func (g *Group) childProcs(name string) ([]int, error) {
 	return child.allProcs()
 }
 
+// readProcs returns cgroup.procs, in buf if it fits. The kernel writes this one line by line: only a read of nothing is the end.
+func (g *Group) readProcs(buf []byte) ([]byte, error) {
+	fd, err := g.open("cgroup.procs", unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	for n := 0; ; {
+		m, err := readFD(fd, buf[n:])
+		if err != nil {
+			return nil, fileError(g.path, "cgroup.procs", meaning(err))
+		}
+		if m == 0 {
+			return buf[:n], nil
+		}
+		if n += m; n == len(buf) {
+			buf = append(buf, make([]byte, len(buf))...)
+		}
+	}
+}
+
 // ParseProcs reads cgroup.procs:
 //
 //	4711
@@ -81,7 +104,7 @@ func (g *Group) childProcs(name string) ([]int, error) {
 //
 // hidden counts the zeros. The pids are returned sorted and once each: the kernel promises neither.
 func ParseProcs(r io.Reader) (pids []int, hidden int, err error) {
-	b, err := io.ReadAll(r)
+	b, err := readBounded(r)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -89,11 +112,12 @@ func ParseProcs(r io.Reader) (pids []int, hidden int, err error) {
 }
 
 func parseProcs(b []byte) (pids []int, hidden int, err error) {
-	for line := range bytes.Lines(b) {
-		line = bytes.TrimSuffix(line, []byte("\n"))
+	for rest := b; len(rest) > 0; {
+		var line []byte
+		line, rest = nextLine(rest)
 		n, err := parseUint(line)
 		if err != nil || n > math.MaxInt32 {
-			return nil, 0, fmt.Errorf("malformed line %q", line)
+			return nil, 0, malformed(line)
 		}
 		if n == 0 {
 			hidden++

@@ -1,13 +1,8 @@
 package cgroup
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
-	"io"
-	"iter"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -52,7 +47,7 @@ func (g *Group) read(file string, buf []byte) ([]byte, error) {
 	}
 	defer unix.Close(fd)
 	for n := 0; ; {
-		m, err := ignoringEINTR(func() (int, error) { return unix.Read(fd, buf[n:]) })
+		m, err := readFD(fd, buf[n:])
 		if err != nil {
 			return nil, fileError(g.path, file, meaning(err))
 		}
@@ -64,24 +59,12 @@ func (g *Group) read(file string, buf []byte) ([]byte, error) {
 	}
 }
 
-// readProcs returns cgroup.procs, which the kernel writes line by line: only a read of nothing is the end.
-func (g *Group) readProcs() ([]byte, error) {
-	fd, err := g.open("cgroup.procs", unix.O_RDONLY)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
-	buf := make([]byte, 4096)
-	for n := 0; ; {
-		m, err := ignoringEINTR(func() (int, error) { return unix.Read(fd, buf[n:]) })
-		if err != nil {
-			return nil, fileError(g.path, "cgroup.procs", meaning(err))
-		}
-		if m == 0 {
-			return buf[:n], nil
-		}
-		if n += m; n == len(buf) {
-			buf = append(buf, make([]byte, len(buf))...)
+// readFD is read(2). No closure here: it would move the callers' buffers to the heap.
+func readFD(fd int, buf []byte) (int, error) {
+	for {
+		n, err := unix.Read(fd, buf)
+		if err != unix.EINTR {
+			return n, err
 		}
 	}
 }
@@ -151,7 +134,7 @@ func (g *Group) enabled(controller string) (bool, error) {
 	}
 	defer unix.Close(fd)
 	var buf [256]byte
-	n, err := unix.Read(fd, buf[:])
+	n, err := readFD(fd, buf[:])
 	if err != nil {
 		return false, meaning(err)
 	}
@@ -166,43 +149,4 @@ func ignoringEINTR(call func() (int, error)) (int, error) {
 			return n, err
 		}
 	}
-}
-
-// maxParsed bounds what a parser takes from a reader; no file of a cgroup comes near.
-const maxParsed = 1 << 20
-
-func readBounded(r io.Reader) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, maxParsed+1))
-	if err == nil && len(b) > maxParsed {
-		err = fmt.Errorf("longer than %d bytes", maxParsed)
-	}
-	return b, err
-}
-
-// flatKeyed yields the key and the number of every line of a flat keyed file ("KEY N\n"), and stops at the first line that
-// is not one with an error.
-func flatKeyed(b []byte) iter.Seq2[keyed, error] {
-	return func(yield func(keyed, error) bool) {
-		for line := range bytes.Lines(b) {
-			line = bytes.TrimSuffix(line, []byte("\n"))
-			key, value, ok := bytes.Cut(line, []byte(" "))
-			n, err := parseUint(value)
-			if !ok || len(key) == 0 || err != nil {
-				yield(keyed{}, fmt.Errorf("malformed line %q", line))
-				return
-			}
-			if !yield(keyed{key, n}, nil) {
-				return
-			}
-		}
-	}
-}
-
-type keyed struct {
-	key []byte
-	n   uint64
-}
-
-func parseUint(b []byte) (uint64, error) {
-	return strconv.ParseUint(string(b), 10, 64)
 }

@@ -128,17 +128,18 @@ func ParseCPUStat(r io.Reader) (time.Duration, error) {
 }
 
 func parseCPUStat(b []byte) (time.Duration, error) {
-	for kv, err := range flatKeyed(b) {
-		if err != nil {
-			return 0, err
-		}
-		if string(kv.key) != "usage_usec" {
+	line := keyed{rest: b}.next()
+	for ; line.ok; line = line.next() {
+		if string(line.key) != "usage_usec" {
 			continue
 		}
-		if kv.n > maxMicroseconds {
-			return 0, fmt.Errorf("%d µs is too long", kv.n)
+		if line.n > maxMicroseconds {
+			return 0, fmt.Errorf("%d µs is too long", line.n)
 		}
-		return microseconds(kv.n), nil
+		return microseconds(line.n), nil
+	}
+	if line.bad {
+		return 0, malformed(line.key)
 	}
 	return 0, errors.New("usage_usec is missing")
 }

@@ -96,7 +96,7 @@ func parseValue(b []byte) (Value, error) {
 	}
 	n, err := parseUint(b)
 	if err != nil {
-		return Unset, fmt.Errorf("malformed value %q", b)
+		return Unset, fmt.Errorf("malformed value %q", string(b))
 	}
 	return Number(n), nil
 }
