@@ -12,10 +12,26 @@
 // run. So all writes are idempotent: the id of an event is derived from (run, kind, ordinal), and the first End of a run
 // wins; the second one is told so and changes nothing.
 //
-// Readers (`lictor ps`, `why`, `kills`, `events`) use the same Store.
+// Readers (`lictor ps`, `why`, `kills`, `events`) use the same Store, and wait for no writer. They can open a store that
+// does not exist yet: it is empty.
 //
-// journald is told after the store has the record, through a bounded queue in a goroutine of its own: a hung journald
-// delays nobody.
+// journald is told after the store has the record (Recorder), through a bounded queue and a goroutine of its own (Journal):
+// a hung journald delays nobody. It holds a copy for people and their log tools; the store is the record.
+//
+//	keeper ── Begin/Append/End ─▶ Recorder ─┬─ 1. Store (SQLite: one transaction, one fdatasync) ─▶ readers
+//	                                        └─ 2. Journal: queue ─▶ Journal.Run ─▶ journald
+//
+// # What strangers write
+//
+// Command lines, names and analysis ids are bytes that other people chose. They are stored as text that every database
+// takes (Clean: the byte ff becomes the characters \xff), compared in that form, cut where they are only shown, and never
+// become part of a statement, a file name or the name of a journal field.
+//
+// # Files
+//
+// run, event and id are the words; store is the contract, which eventstest checks; sqlite_* is the embedded store; resolve
+// is what a person means by a name; journal_* is journald's side; summary and format are the sentences for people; json and
+// sanitize are the way to text and back.
 //
 // Words, reasons and the JSON are the contract "lictor/v1": bytes are integers, durations are seconds, times are RFC
 // 3339 in UTC, and what is not known is null or absent, never 0.

@@ -71,25 +71,3 @@ func ambiguous(text string, candidates []*Run) error {
 	}
 	return fmt.Errorf("%w %q: %s", ErrAmbiguous, text, strings.Join(ids, ", "))
 }
-
-// Resolve implements Store.
-func (s *SQLite) Resolve(ctx context.Context, text string) (*Run, error) {
-	return Resolve(ctx, text, s.byPrefix, s.byLabel)
-}
-
-func (s *SQLite) byPrefix(ctx context.Context, prefix string, limit int) ([]*Run, error) {
-	const beyond = "\U0010ffff" // sorts after every character of an id
-	return s.queryRuns(ctx, "WHERE run >= ? AND run < ? ORDER BY run LIMIT ?", prefix, prefix+beyond, limit)
-}
-
-func (s *SQLite) byLabel(ctx context.Context, text string) (*Run, error) {
-	runs, err := s.queryRuns(ctx, `WHERE run IN (
-		SELECT * FROM (SELECT run FROM watchdog_processes WHERE label = ?1 ORDER BY started_at DESC, run DESC LIMIT 1)
-		UNION ALL
-		SELECT * FROM (SELECT run FROM watchdog_processes WHERE name = ?1 AND name <> '' ORDER BY started_at DESC, run DESC LIMIT 1)
-	) ORDER BY started_at DESC, run DESC LIMIT 1`, text)
-	if err != nil || len(runs) == 0 {
-		return nil, err
-	}
-	return runs[0], nil
-}

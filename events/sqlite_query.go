@@ -87,10 +87,14 @@ func (q EventQuery) sqlite() (string, []any) {
 	if q.After > 0 {
 		c.add("position > ?", q.After)
 	}
-	const columns = "SELECT position, ordinal, event FROM watchdog_events "
+	order := "position"
+	if !q.Since.IsZero() {
+		order = "+position" // else SQLite reads the whole table to have it in order, instead of the index by time
+	}
+	stmt := "SELECT position, ordinal, event FROM watchdog_events " + c.where() + " ORDER BY " + order
 	if q.Last <= 0 {
-		return columns + c.where() + " ORDER BY position", c.args
+		return stmt, c.args
 	}
 	c.args = append(c.args, q.Last)
-	return "SELECT * FROM (" + columns + c.where() + " ORDER BY position DESC LIMIT ?) ORDER BY position", c.args
+	return "SELECT * FROM (" + stmt + " DESC LIMIT ?) ORDER BY position", c.args
 }

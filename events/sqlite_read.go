@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // pool returns the connections for queries; nil, without an error, says that the store is empty: its file does not exist,
@@ -20,7 +23,17 @@ func (s *SQLite) pool(ctx context.Context) (*sql.DB, error) {
 	if fi, err := os.Stat(s.path); errors.Is(err, os.ErrNotExist) || err == nil && fi.Size() == 0 {
 		return nil, nil
 	}
-	db, err := openPool(readerDSN(s.path), readers)
+	db, err := openReader(ctx, readerDSN(s.path))
+	if err != nil && frozen(s.path) {
+		db, err = openReader(ctx, frozenDSN(s.path))
+	}
+	s.reader = db
+	return db, err
+}
+
+// openReader returns nil without an error for a database that is just being created.
+func openReader(ctx context.Context, dsn string) (*sql.DB, error) {
+	db, err := openPool(dsn, readers)
 	if err != nil {
 		return nil, err
 	}
@@ -29,8 +42,14 @@ func (s *SQLite) pool(ctx context.Context) (*sql.DB, error) {
 		db.Close()
 		return nil, err
 	}
-	s.reader = db
 	return db, nil
+}
+
+// frozen reports whether the database is whole and cannot change: it is on a file system that is mounted read-only, and
+// has no log. SQLite does not open such a database of itself, because it cannot create a log.
+func frozen(path string) bool {
+	_, err := os.Stat(path + "-wal")
+	return errors.Is(err, os.ErrNotExist) && unix.Access(filepath.Dir(path), unix.W_OK) == unix.EROFS
 }
 
 func (s *SQLite) openError() error {
@@ -141,10 +160,12 @@ func (s *SQLite) Events(ctx context.Context, q EventQuery) ([]Event, error) {
 	return es, nil
 }
 
+const killsSinceSQL = `SELECT count(*) FROM watchdog_events WHERE is_kill = 1 AND at >= ?`
+
 // KillsSince implements Store.
 func (s *SQLite) KillsSince(ctx context.Context, t time.Time) (int, error) {
 	n := 0
-	err := s.query(ctx, "count kills", "SELECT count(*) FROM watchdog_events WHERE is_kill = 1 AND at >= ?", []any{nanos(t)},
+	err := s.query(ctx, "count kills", killsSinceSQL, []any{nanos(t)},
 		func(rows *sql.Rows) error { return rows.Scan(&n) })
 	return n, err
 }

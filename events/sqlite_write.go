@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"modernc.org/sqlite"
@@ -111,88 +110,4 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-t.C:
 		return nil
 	}
-}
-
-func insertAnalysis(ctx context.Context, tx *sql.Tx, id string, seen time.Time) error {
-	if id == "" {
-		return nil
-	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO analyses (analysis_id, first_seen) VALUES (?, ?) ON CONFLICT DO NOTHING`,
-		Clean(id), nanos(seen))
-	return err
-}
-
-const insertRunSQL = `INSERT INTO watchdog_processes (run, analysis_id, label, name, unit, host, uid, leader_pid, command,
-	memory_max_bytes, runtime_max_seconds, memory_peak_bytes, state, reason, started_at, ended_at, ended, record)
-VALUES (?1, NULLIF(?2, ''), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)`
-
-// A run that was begun is completed, one that has ended is left alone.
-const endRunSQL = insertRunSQL + ` ON CONFLICT (run) DO UPDATE SET
-	analysis_id = excluded.analysis_id, label = excluded.label, name = excluded.name, unit = excluded.unit,
-	host = excluded.host, uid = excluded.uid, leader_pid = excluded.leader_pid, command = excluded.command,
-	memory_max_bytes = excluded.memory_max_bytes, runtime_max_seconds = excluded.runtime_max_seconds,
-	memory_peak_bytes = excluded.memory_peak_bytes, state = excluded.state, reason = excluded.reason,
-	started_at = excluded.started_at, ended_at = excluded.ended_at, ended = 1, record = excluded.record
-WHERE ended = 0`
-
-// upsertRun writes the row of a run and reports whether it did.
-func upsertRun(ctx context.Context, tx *sql.Tx, r *Run, ended bool) (bool, error) {
-	record, err := EncodeRun(r)
-	if err != nil {
-		return false, err
-	}
-	command, err := marshal(list(r.Command))
-	if err != nil {
-		return false, err
-	}
-	stmt := insertRunSQL + ` ON CONFLICT (run) DO NOTHING`
-	if ended {
-		stmt = endRunSQL
-	}
-	var endedAt *int64
-	if r.EndedAt != nil {
-		n := nanos(*r.EndedAt)
-		endedAt = &n
-	}
-	res, err := tx.ExecContext(ctx, stmt, Clean(string(r.Run)), Clean(r.AnalysisID), Clean(r.Name), Clean(r.Unit),
-		Clean(r.Host), r.UID, r.LeaderPID, string(command), integer(r.Limits.MemoryMaxBytes), r.Limits.RuntimeMaxSeconds,
-		integer(r.Usage.MemoryPeakBytes), Clean(string(r.State)), Clean(string(r.Reason)), nanos(r.StartedAt), endedAt, ended,
-		string(record))
-	if err != nil {
-		return false, err
-	}
-	n, err := res.RowsAffected()
-	return n > 0, err
-}
-
-// integer is n for a column: SQL has no unsigned numbers. Nil is NULL.
-func integer(n *uint64) *int64 {
-	if n == nil {
-		return nil
-	}
-	i := int64(min(*n, math.MaxInt64))
-	return &i
-}
-
-const insertEventSQL = `INSERT INTO watchdog_events (id, run, analysis_id, label, kind, ordinal, at, state, reason, is_kill, event)
-VALUES (?1, ?2, NULLIF(?3, ''), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO NOTHING`
-
-func insertEvents(ctx context.Context, tx *sql.Tx, es []Event) error {
-	for i := range es {
-		e := &es[i]
-		if err := insertAnalysis(ctx, tx, e.AnalysisID, e.At); err != nil {
-			return err
-		}
-		event, err := EncodeEvent(e)
-		if err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, insertEventSQL, Clean(eventID(e)), Clean(string(e.Run)), Clean(e.AnalysisID),
-			Clean(string(e.Kind)), e.Ordinal, nanos(e.At), Clean(string(e.State)), Clean(string(e.Reason)), e.IsKill(),
-			string(event))
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

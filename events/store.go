@@ -25,17 +25,19 @@ type Store interface {
 	Append(ctx context.Context, es ...Event) error
 	// End completes the record of a run, together with its last events (the ended event among them), in one transaction.
 	// A run that the store has never seen (its keeper died before Begin, or used another store) is inserted. If the run has
-	// ended already End writes nothing and returns ErrAlreadyEnded.
+	// ended already End writes nothing and returns ErrAlreadyEnded. r.State must be final.
 	End(ctx context.Context, r *Run, es ...Event) error
 
 	// Run returns the record of one run by its exact id, or ErrNotFound.
 	Run(ctx context.Context, id RunID) (*Run, error)
-	// Resolve finds runs by what a person typed: an exact id, an unambiguous prefix of an id, an analysis id or a name (the
-	// latest run of it). ErrNotFound, or ErrAmbiguous wrapped with the candidates.
+	// Resolve finds the run that a person means: an exact id, else the latest run of an analysis id or a name, else an
+	// unambiguous prefix of an id. ErrNotFound, or ErrAmbiguous wrapped with the candidates. A label that is also another
+	// run's id as people are shown it (its first 8 characters) is ambiguous.
 	Resolve(ctx context.Context, text string) (*Run, error)
-	// Runs returns runs, newest first.
+	// Runs returns runs, newest first. Those that live have the record they were begun with.
 	Runs(ctx context.Context, q RunQuery) ([]*Run, error)
-	// Events returns events, oldest first; with Last set, the last ones, still oldest first.
+	// Events returns events in the order in which they were stored, oldest first; with Last set, the last ones, still oldest
+	// first. An event may be stored later than one that happened after it.
 	Events(ctx context.Context, q EventQuery) ([]Event, error)
 	// KillsSince counts kill events (Event.IsKill) at or after t.
 	KillsSince(ctx context.Context, t time.Time) (int, error)
