@@ -63,7 +63,7 @@ func TestCatalogCompiles(t *testing.T) {
 		t.Skip("no journalctl")
 	}
 	root := t.TempDir()
-	dir := filepath.Join(root, "usr/lib/systemd/catalog")
+	dir := filepath.Join(root, "usr", "lib", "systemd", "catalog")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}

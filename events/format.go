@@ -49,9 +49,9 @@ func wholeSeconds(d time.Duration) string {
 		unit time.Duration
 		name string
 	}{{day, "d"}, {time.Hour, "h"}, {time.Minute, "min"}, {time.Second, "s"}} {
-		if n := d / u.unit; n > 0 {
-			parts = append(parts, strconv.FormatInt(int64(n), 10)+u.name)
-			d -= n * u.unit
+		if n := int64(d / u.unit); n > 0 {
+			parts = append(parts, strconv.FormatInt(n, 10)+u.name)
+			d %= u.unit
 		}
 	}
 	return strings.Join(parts, " ")

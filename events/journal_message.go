@@ -89,7 +89,7 @@ func oomText(e *Event) string {
 
 func intentText(e *Event) string {
 	d := detail[IntentDetail](e)
-	return "is about to be ended" + parenthesis(string(e.Reason), d.Signal, prefixed("by ", d.By))
+	return "is about to be ended" + parenthesis(string(e.Reason), d.Signal, by(d.By))
 }
 
 func stepText(e *Event) string {
@@ -101,7 +101,7 @@ func stepText(e *Event) string {
 	if d.Signal != "" {
 		name = d.Signal
 	}
-	return "was sent " + name + parenthesis(string(e.Reason), prefixed("by ", d.By))
+	return "was sent " + name + parenthesis(string(e.Reason), by(d.By))
 }
 
 func orphansText(e *Event, id string) string {

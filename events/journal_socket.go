@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -48,15 +49,15 @@ func write(ctx context.Context, conn *net.UnixConn, entry []byte) error {
 	if err := conn.SetWriteDeadline(time.Now().Add(journalTimeout)); err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { conn.SetWriteDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Unix(1, 0)) })
 	defer stop()
 	_, err := conn.Write(entry)
 	return err
 }
 
 func isTimeout(err error) bool {
-	e, ok := err.(net.Error)
-	return ok && e.Timeout()
+	var e net.Error
+	return errors.As(err, &e) && e.Timeout()
 }
 
 // connection returns the connection and whether it was made just now.

@@ -76,7 +76,7 @@ func (s *SQLite) transaction(ctx context.Context, f func(context.Context, *sql.T
 		return err
 	}
 	if err := f(ctx, tx); err != nil {
-		tx.Rollback() // its error adds nothing to err
+		_ = tx.Rollback() // its error adds nothing to err
 		return err
 	}
 	return tx.Commit()

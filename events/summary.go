@@ -56,9 +56,9 @@ func (r *Run) facts() []string {
 	case ReasonTimeout:
 		return some(r.after(), r.limited())
 	case ReasonSignal:
-		return some(join(" ", r.signal(), prefixed("by ", r.By)), r.after())
+		return some(phrase(r.signal(), by(r.By)), r.after())
 	case ReasonStop, ReasonOrphan:
-		return some(join(" ", prefixed("by ", r.By), r.after()))
+		return some(phrase(by(r.By), r.after()))
 	case ReasonAbandoned:
 		return some("its owner is gone", r.after())
 	case ReasonStartFailed:
@@ -67,7 +67,7 @@ func (r *Run) facts() []string {
 	if !r.State.Final() || r.State == StateLost {
 		return nil
 	}
-	return some(join(" ", r.peak(), r.after()))
+	return some(phrase(r.peak(), r.after()))
 }
 
 // memoryFacts is `peak 2.0G of 2.0G after 1min 37s`, with a remark before it.
@@ -75,7 +75,7 @@ func (r *Run) memoryFacts(remark string) []string {
 	if r.Usage.MemoryPeakBytes == nil && r.Limits.MemoryMaxBytes != nil {
 		return some(remark, "limit "+FormatBytes(*r.Limits.MemoryMaxBytes), r.after())
 	}
-	return some(remark, join(" ", r.peak(), r.after()))
+	return some(remark, phrase(r.peak(), r.after()))
 }
 
 // peak is `peak 1.2G of 2.0G`.
@@ -135,11 +135,13 @@ func some(parts ...string) []string {
 	return out
 }
 
-func join(sep string, parts ...string) string { return strings.Join(some(parts...), sep) }
+// phrase joins those that are not empty.
+func phrase(parts ...string) string { return strings.Join(some(parts...), " ") }
 
-func prefixed(prefix, s string) string {
-	if s == "" {
+// by is `by uid 1000`.
+func by(who string) string {
+	if who == "" {
 		return ""
 	}
-	return prefix + s
+	return "by " + who
 }

@@ -1,7 +1,6 @@
 package eventstest
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"testing"
@@ -138,6 +137,6 @@ func ids(runs []*events.Run) []events.RunID {
 func beginAll(t *testing.T, s events.Store, runs ...*events.Run) {
 	t.Helper()
 	for _, r := range runs {
-		must(t, s.Begin(context.Background(), r))
+		must(t, s.Begin(t.Context(), r))
 	}
 }

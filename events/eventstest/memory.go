@@ -141,7 +141,7 @@ func (m *Memory) Runs(ctx context.Context, q events.RunQuery) ([]*events.Run, er
 	command := cleanAll(q.Command)
 	runs, err := m.filter(ctx, func(e *entry) bool {
 		r := e.run
-		return !(q.Live && e.ended) &&
+		return (!q.Live || !e.ended) &&
 			(len(q.States) == 0 || slices.Contains(q.States, r.State)) &&
 			(q.AnalysisID == "" || events.Clean(q.AnalysisID) == r.AnalysisID) &&
 			(q.Command == nil || slices.Equal(command, r.Command)) &&

@@ -71,7 +71,7 @@ func queryEvents(t *testing.T, s events.Store) {
 	_, a3 := Ended(a)
 	must(t, s.Append(t.Context(), a1, a2))
 	must(t, s.Append(t.Context(), b1, b2, a3))
-	at := func(d time.Duration) time.Time { return epoch.Add(d) }
+	at := epoch.Add
 	for _, q := range []struct {
 		name  string
 		query events.EventQuery

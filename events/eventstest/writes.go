@@ -119,7 +119,7 @@ func manyEnds(t *testing.T, s events.Store) {
 		for range 8 {
 			wg.Go(func() {
 				ended, e := Ended(r)
-				switch err := s.End(context.Background(), ended, e); {
+				switch err := s.End(t.Context(), ended, e); {
 				case err == nil:
 					mu.Lock()
 					wins++
@@ -156,7 +156,7 @@ func concurrentWriters(t *testing.T, s events.Store) {
 		wg.Go(func() {
 			for i := range each {
 				r := NewRun(events.RunID(fmt.Sprintf("w%di%09d", w, i)))
-				if err := lifecycle(s, r); err != nil {
+				if err := lifecycle(t.Context(), s, r); err != nil {
 					t.Error(err)
 				}
 			}
@@ -172,8 +172,7 @@ func concurrentWriters(t *testing.T, s events.Store) {
 	}
 }
 
-func lifecycle(s events.Store, r *events.Run) error {
-	ctx := context.Background()
+func lifecycle(ctx context.Context, s events.Store, r *events.Run) error {
 	if err := s.Begin(ctx, r); err != nil {
 		return err
 	}
