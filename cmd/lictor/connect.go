@@ -11,6 +11,7 @@ func connect(app *App) {
 	app.Scopes = scopes{}
 	app.Settle = settleAll
 	app.Box = readBox
+	app.Probe = probeMachine
 	app.Processes = watcher.NewProcessTable()
 }
 
@@ -29,6 +30,7 @@ func commands(app *App) []*cobra.Command {
 		newKillCommand(app),
 		newWatchCommand(app),
 		newTreeCommand(app),
+		newDoctorCommand(app),
 		newVersionCommand(app),
 	}
 }

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 }
 
 // scriptApp is the App of the scripts: nothing is real but the store and the streams. The clock stands at $TEST_NOW; live
-// scopes, their processes and the machine are those in the files $TEST_LIVE, $TEST_PROCESSES and $TEST_BOX.
+// scopes, their processes and the machine are those in the files $TEST_LIVE, $TEST_PROCESSES, $TEST_BOX and $TEST_PROBE.
 func scriptApp() *App {
 	app := newApp()
 	app.UID = 1000
@@ -39,6 +39,7 @@ func scriptApp() *App {
 	app.Scopes = scriptScopes(os.Getenv("TEST_LIVE"))
 	app.Processes = scriptProcesses(os.Getenv("TEST_PROCESSES"))
 	app.Box = func(context.Context, *App) (b box) { return readJSON[box](os.Getenv("TEST_BOX")) }
+	app.Probe = func(context.Context, *App) probe { return readJSON[probe](os.Getenv("TEST_PROBE")) }
 	return app
 }
 

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/scidex/lictor/watcher"
 )
 
 // Mode is whose systemd the scopes are made in.
@@ -40,8 +42,12 @@ type App struct {
 	Processes processTable
 	// Box looks at the machine. Nil: nothing is known.
 	Box func(context.Context, *App) box
+	// Probe looks at the machine for doctor.
+	Probe func(context.Context, *App) probe
 	// Systemd returns the version of the manager of the current mode, such as "257.8-1". Nil or an error: not known.
 	Systemd func(context.Context, Mode) (string, error)
+
+	tune func(*watcher.Keeper) // looks at a keeper before it begins; nil but in tests of its death
 
 	system, user bool // flags --system and --user
 }
