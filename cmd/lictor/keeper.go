@@ -94,6 +94,9 @@ func (k *keeping) keep(ctx context.Context, s *scope.Scope, signals *signals) (*
 	passing := signals.pass(ctx, s, enforcer)
 	defer passing()
 	k.started(ctx, rec)
+	if k.app.tune != nil {
+		k.app.tune(keeper)
+	}
 	return keeper.Keep(ctx)
 }
 

@@ -1,0 +1,382 @@
+//go:build integration
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/scidex/lictor/events"
+	"github.com/scidex/lictor/scope"
+)
+
+// realName is the name under which the test binary is lictor itself, with nothing replaced.
+const realName = "lictor-real"
+
+func init() {
+	if filepath.Base(os.Args[0]) == realName {
+		app := newApp()
+		app.tune = crashAt(os.Getenv("LICTOR_TEST_CRASH"))
+		os.Exit(run(app, os.Args[1:]))
+	}
+}
+
+// installed copies the test binary to where every user can execute it, once.
+var installed = sync.OnceValue(func() string {
+	dir, err := os.MkdirTemp("/run", "lictor-test-")
+	must(err)
+	must(os.Chmod(dir, 0o755))
+	path := filepath.Join(dir, realName)
+	in, err := os.Open("/proc/self/exe")
+	must(err)
+	defer in.Close()
+	out, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o755)
+	must(err)
+	_, err = io.Copy(out, in)
+	must(err)
+	must(out.Close())
+	return path
+})
+
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// bed is one test's lictor: a manager, a user, a store of its own, and somebody else's processes that must not be touched.
+type bed struct {
+	*testing.T
+	mode   Mode
+	user   *user.User
+	dir    string // scratch, owned by the user
+	canary *exec.Cmd
+	store  string
+}
+
+// eachManager runs a test in the system manager as root and in the user manager as an ordinary user.
+func eachManager(t *testing.T, test func(*bed)) {
+	t.Helper()
+	for _, m := range []Mode{ModeSystem, ModeUser} {
+		t.Run(string(m), func(t *testing.T) { test(newBed(t, m)) })
+	}
+}
+
+// asRoot runs a test in the system manager.
+func asRoot(t *testing.T, test func(*bed)) {
+	t.Helper()
+	t.Run(string(ModeSystem), func(t *testing.T) { test(newBed(t, ModeSystem)) })
+}
+
+func newBed(t *testing.T, m Mode) *bed {
+	t.Helper()
+	name := "root"
+	if m == ModeUser {
+		name = "alice"
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bed{T: t, mode: m, user: u}
+	if b.dir, err = os.MkdirTemp("/var/tmp", "lictor-test-"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(b.dir, b.uid(), b.gid()); err != nil {
+		t.Fatal(err)
+	}
+	b.store = filepath.Join(b.dir, "state")
+	b.canary = b.command("sleep", "1000")
+	b.canary.Stdout, b.canary.Stderr = nil, nil
+	if err := b.canary.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.finish)
+	return b
+}
+
+func (b *bed) uid() int { n, _ := strconv.Atoi(b.user.Uid); return n }
+func (b *bed) gid() int { n, _ := strconv.Atoi(b.user.Gid); return n }
+
+// command is a command of the user, in an environment like that of a login.
+func (b *bed) command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = b.dir
+	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME=" + b.user.HomeDir, "LANG=C.UTF-8",
+		"LICTOR_STATE_DIR=" + b.store, "XDG_RUNTIME_DIR=/run/user/" + b.user.Uid, "USER=" + b.user.Username}
+	if b.uid() != 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(b.uid()), Gid: uint32(b.gid()),
+			Groups: b.groups()}}
+	}
+	return cmd
+}
+
+func (b *bed) groups() (list []uint32) {
+	ids, err := b.user.GroupIds()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, id := range ids {
+		n, _ := strconv.Atoi(id)
+		list = append(list, uint32(n))
+	}
+	return list
+}
+
+// result is how a lictor command ended.
+type result struct {
+	code           int
+	stdout, stderr string
+	run            *events.Run // of `run` with --result-file
+}
+
+// lictor runs a command of lictor to its end.
+func (b *bed) lictor(args ...string) result {
+	b.Helper()
+	return b.finishCommand(b.start(args...))
+}
+
+// process is a lictor command that is under way.
+type process struct {
+	*exec.Cmd
+	out, err bytes.Buffer
+	file     string
+}
+
+func (b *bed) start(args ...string) *process {
+	b.Helper()
+	p := b.prepare(args...)
+	if err := p.Start(); err != nil {
+		b.Fatal(err)
+	}
+	return p
+}
+
+func (b *bed) prepare(args ...string) *process {
+	p := &process{Cmd: b.command(installed())}
+	if args[0] == "run" {
+		p.file = filepath.Join(b.dir, "result-"+string(scope.NewRunID()))
+		args = append([]string{"run", "--result-file", p.file}, args[1:]...)
+	}
+	p.Args = append([]string{realName}, args...)
+	p.Stdout, p.Stderr = &p.out, &p.err
+	return p
+}
+
+func (b *bed) finishCommand(p *process) result {
+	b.Helper()
+	err := p.Wait()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		b.Fatal(err)
+	}
+	r := result{code: p.ProcessState.ExitCode(), stdout: p.out.String(), stderr: p.err.String()}
+	if text, err := os.ReadFile(p.file); p.file != "" && err == nil {
+		r.run = &events.Run{}
+		if err := json.Unmarshal(text, r.run); err != nil {
+			b.Errorf("result file: %v in %q", err, text)
+		}
+	}
+	return r
+}
+
+// python runs a Python program under lictor.
+func (b *bed) python(flags []string, program string) result {
+	b.Helper()
+	return b.lictor(b.pythonArgs(flags, program)...)
+}
+
+func (b *bed) pythonArgs(flags []string, program string) []string {
+	return append(append([]string{"run"}, flags...), "--", "python3", "-c", program)
+}
+
+// want compares the verdict.
+func (b *bed) want(r result, code int, state events.State, reason events.Reason, by string) *events.Run {
+	b.Helper()
+	if r.code != code {
+		b.Errorf("exit status %d, want %d; stderr: %s", r.code, code, r.stderr)
+	}
+	if r.run == nil {
+		b.Fatalf("no run record; exit status %d, stderr: %s", r.code, r.stderr)
+	}
+	b.wantRun(r.run, state, reason, by)
+	return r.run
+}
+
+func (b *bed) wantRun(run *events.Run, state events.State, reason events.Reason, by string) {
+	b.Helper()
+	if run.State != state || run.Reason != reason || run.By != by {
+		text, _ := json.MarshalIndent(run, "", " ")
+		b.Errorf("verdict %s %q by %q, want %s %q by %q\n%s", run.State, run.Reason, run.By, state, reason, by, text)
+	}
+}
+
+// open reads the store of the test.
+func (b *bed) open() events.Store {
+	b.Helper()
+	s, err := events.OpenSQLiteReadOnly(filepath.Join(b.store, "lictor.db"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { s.Close() })
+	return s
+}
+
+func (b *bed) runs() []*events.Run {
+	b.Helper()
+	runs, err := b.open().Runs(context.Background(), events.RunQuery{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return runs
+}
+
+func (b *bed) events(run events.RunID, kinds ...events.Kind) []events.Event {
+	b.Helper()
+	list, err := b.open().Events(context.Background(), events.EventQuery{Run: run, Kinds: kinds})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return list
+}
+
+// eventually waits for a condition with a generous deadline: emulation is slow.
+func (b *bed) eventually(what string, ok func() bool) {
+	b.Helper()
+	deadline := time.Now().Add(90 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			b.Fatalf("not in time: %s", what)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// live waits until exactly one run of the test is alive and returns its ledger's path below the cgroup root.
+func (b *bed) live() scope.RunID {
+	b.Helper()
+	var id scope.RunID
+	b.eventually("a run is alive", func() bool {
+		ids := b.ledgers()
+		if len(ids) != 1 {
+			return false
+		}
+		id = ids[0]
+		return len(b.members(id)) > 0
+	})
+	return id
+}
+
+func (b *bed) fleet() string {
+	if b.mode == ModeSystem {
+		return "/sys/fs/cgroup/lictor.slice"
+	}
+	return fmt.Sprintf("/sys/fs/cgroup/user.slice/user-%[1]d.slice/user@%[1]d.service/lictor.slice", b.uid())
+}
+
+func (b *bed) ledgers() (ids []scope.RunID) {
+	entries, _ := os.ReadDir(b.fleet())
+	for _, e := range entries {
+		if name, ok := strings.CutPrefix(e.Name(), "lictor-"); ok && e.IsDir() {
+			ids = append(ids, scope.RunID(strings.TrimSuffix(name, ".slice")))
+		}
+	}
+	return ids
+}
+
+// scopeDir is the cgroup of a run's scope.
+func (b *bed) scopeDir(id scope.RunID) string {
+	return filepath.Join(b.fleet(), id.Ledger(), id.Scope())
+}
+
+// members are the processes of a run that have passed the barrier.
+func (b *bed) members(id scope.RunID) (pids []int) {
+	text, _ := os.ReadFile(filepath.Join(b.scopeDir(id), "cgroup.procs"))
+	for _, f := range strings.Fields(string(text)) {
+		pid, _ := strconv.Atoi(f)
+		if cmdline, err := os.ReadFile("/proc/" + f + "/cmdline"); err == nil && !bytes.HasPrefix(cmdline, []byte("lictor-barrier")) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// systemctl runs systemctl in the manager of the test.
+func (b *bed) systemctl(args ...string) string {
+	b.Helper()
+	if b.mode == ModeUser {
+		args = append([]string{"--user"}, args...)
+	}
+	cmd := b.command("systemctl", args...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		b.Logf("systemctl %v: %v: %s", args, err, out)
+	}
+	return string(out)
+}
+
+// finish asserts what must hold after every case: nothing else was touched, every run has one end, nothing is left.
+func (b *bed) finish() {
+	b.Helper()
+	if b.canary.ProcessState != nil || b.canary.Process.Signal(syscall.Signal(0)) != nil {
+		b.Error("the canary outside of every run was killed")
+	}
+	_ = b.canary.Process.Kill()
+	_ = b.canary.Wait()
+	b.nothingLeft()
+	b.oneEndEach()
+	if !b.Failed() {
+		_ = os.RemoveAll(b.dir)
+	}
+}
+
+func (b *bed) nothingLeft() {
+	b.Helper()
+	var units string
+	deadline := time.Now().Add(30 * time.Second)
+	for { // systemd forgets stopped units a moment after it has removed their cgroups
+		units = strings.TrimSpace(b.systemctl("list-units", "--all", "--no-legend", "--plain", "lictor-*"))
+		if (units == "" && len(b.ledgers()) == 0) || time.Now().After(deadline) {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if units != "" {
+		b.Errorf("units are left:\n%s", units)
+	}
+	if ids := b.ledgers(); len(ids) > 0 {
+		b.Errorf("ledgers are left: %v", ids)
+	}
+	if out, _ := exec.Command("pgrep", "-fa", "^lictor-barrier").Output(); len(out) > 0 {
+		b.Errorf("processes wait at the barrier:\n%s", out)
+	}
+}
+
+func (b *bed) oneEndEach() {
+	b.Helper()
+	if _, err := os.Stat(filepath.Join(b.store, "lictor.db")); err != nil {
+		return
+	}
+	for _, run := range b.runs() {
+		if !run.State.Final() {
+			b.Errorf("run %s has no end record: %s", run.Run, run.State)
+		}
+		if n := len(b.events(run.Run, events.KindEnded)); n != 1 {
+			b.Errorf("run %s has %d ended events, want 1", run.Run, n)
+		}
+	}
+}
