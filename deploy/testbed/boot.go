@@ -36,6 +36,8 @@ func boot(ctx context.Context, name, suite string, mib int, kept bool) (*guest, 
 	return g, nil
 }
 
+var errEnded = errors.New("ended early")
+
 func bootAndWait(ctx context.Context, p *progress, g *guest, img image) error {
 	ctx, cancel := context.WithTimeout(ctx, bootDeadline)
 	defer cancel()
@@ -50,7 +52,7 @@ func bootAndWait(ctx context.Context, p *progress, g *guest, img image) error {
 	case err := <-ready:
 		return err
 	case err := <-exited:
-		return fmt.Errorf("qemu ended: %v", err)
+		return fmt.Errorf("qemu: %w", errors.Join(errEnded, err))
 	}
 }
 

@@ -9,13 +9,23 @@ import (
 	"strings"
 )
 
-// hostTools names the Debian package of each program of the host that the test bed calls.
+// hostTools names the Debian packages of each program of the host that the test bed, or make, calls.
 var hostTools = map[string]string{
 	"qemu-system-x86_64": "qemu-system-x86",
 	"mmdebstrap":         "mmdebstrap",
 	"mkfs.ext4":          "e2fsprogs",
+	"gcc":                "gcc libc6-dev",
 	"ssh":                "openssh-client",
 	"ssh-keygen":         "openssh-client",
+}
+
+func runNeed(ctx context.Context, args []string) error {
+	for _, program := range args {
+		if hostTools[program] == "" {
+			return fmt.Errorf("need: program %q: package unknown", program)
+		}
+	}
+	return needTools(ctx, args...)
 }
 
 // needTools makes sure that the programs are there. As root on a Debian it installs the packages that are missing;
@@ -24,7 +34,7 @@ func needTools(ctx context.Context, programs ...string) error {
 	var missing []string
 	for _, program := range programs {
 		if _, err := exec.LookPath(program); err != nil {
-			missing = append(missing, hostTools[program])
+			missing = append(missing, strings.Fields(hostTools[program])...)
 		}
 	}
 	if len(missing) == 0 {
@@ -34,18 +44,34 @@ func needTools(ctx context.Context, programs ...string) error {
 	if _, err := exec.LookPath("apt-get"); err != nil || os.Geteuid() != 0 {
 		return &hintError{fmt.Errorf("host: packages missing: %s", strings.Join(missing, " ")), install}
 	}
+	if err := installPackages(ctx, missing); err != nil {
+		return &hintError{err, install}
+	}
+	return nil
+}
+
+func installPackages(ctx context.Context, packages []string) error {
+	cache, err := cacheDir()
+	if err != nil {
+		return err
+	}
+	unlock, err := lock(ctx, cache+"/apt.lock")
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	p := startProgress("host packages")
 	defer p.stop()
 	for _, args := range [][]string{
 		{"update"},
-		append([]string{"install", "-y", "--no-install-recommends"}, missing...),
+		append([]string{"install", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=600"}, packages...),
 	} {
 		p.setStage("apt-get " + args[0])
 		cmd := exec.CommandContext(ctx, "apt-get", args...)
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		cmd.Stdout, cmd.Stderr = p, p
 		if err := cmd.Run(); err != nil {
-			return &hintError{fmt.Errorf("host: %s: %w\n%s", cmd, err, p.tail(10)), install}
+			return fmt.Errorf("host: %s: %w\n%s", cmd, err, p.tail(10))
 		}
 	}
 	return nil

@@ -44,6 +44,9 @@ func commands() []command {
 	return []command{
 		{"image", "SUITE", "build the disk image of a suite unless the cache has it, and print its directory", runImage},
 		{"run", "--suite S[,S…] [PACKAGE…]", "run the integration tests of packages in guests; see testbed run --help", runRun},
+		{"demo", "", "run demo/run.sh with bin/lictor, on the host if it will do, else in a guest", runDemo},
+		{"fuzz", "[--time D] [PACKAGE…]", "run every fuzzer for a while, on the host", runFuzz},
+		{"need", "PROGRAM…", "install the host packages of these programs if they are missing", runNeed},
 		{"up", "--suite S [--name N] [--mem MIB]", "boot a guest and keep it running", runUp},
 		{"down", "--suite S | --name N | --all", "power kept guests off", runDown},
 		{"ssh", "--suite S [--user U] [-- COMMAND…]", "open a shell, or run a command, in a kept guest", runSSH},

@@ -74,14 +74,14 @@ func (g *guest) attend(ctx context.Context, scope string, cmd *exec.Cmd, alive i
 				late = time.After(grace)
 			}
 		case <-late:
-			alive.Close()
+			if err := alive.Close(); err != nil {
+				return 0, fmt.Errorf("guest %q: run: %w", g.Name, err)
+			}
 		case <-ctx.Done():
-			alive.Close()
 			g.abandon(cmd, ended)
 			return 0, ctx.Err()
 		case status := <-seen:
-			alive.Close()
-			return status, g.drain(scope, cmd, ended)
+			return status, g.drain(scope, cmd, alive, ended)
 		case err := <-ended:
 			select {
 			case status := <-seen:
@@ -106,7 +106,10 @@ func (g *guest) signal(ctx context.Context, scope string, sig syscall.Signal) {
 var errHeldOpen = errors.New("output held open by a process left over")
 
 // drain waits for the end of the output.
-func (g *guest) drain(scope string, cmd *exec.Cmd, ended <-chan error) error {
+func (g *guest) drain(scope string, cmd *exec.Cmd, alive io.Closer, ended <-chan error) error {
+	if err := alive.Close(); err != nil {
+		return fmt.Errorf("guest %q: run: %w", g.Name, err)
+	}
 	select {
 	case <-ended:
 		return nil
