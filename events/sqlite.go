@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"modernc.org/sqlite"
 )
 
@@ -74,8 +75,8 @@ func OpenSQLiteReadOnly(path string) (*SQLite, error) {
 // gives its log and shared-memory files the mode of the database. An existing file is not opened: closing it would drop
 // the locks of another handle in this process.
 func createFile(path string) error {
-	if _, err := os.Lstat(path); err == nil {
-		return nil
+	if _, err := os.Stat(path); err == nil {
+		return accessible(path, unix.R_OK|unix.W_OK)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
@@ -88,6 +89,14 @@ func createFile(path string) error {
 		return err
 	}
 	return f.Close()
+}
+
+// accessible returns why a file cannot be opened: SQLite does not say.
+func accessible(path string, mode uint32) error {
+	if err := unix.Faccessat(unix.AT_FDCWD, path, mode, unix.AT_EACCESS); err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return nil
 }
 
 // readers is how many queries run at once. One connection stays open between them.

@@ -5,8 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -103,11 +105,8 @@ func TestSQLiteReadOnlyRemount(t *testing.T) {
 	if err := unix.Mount("none", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := events.OpenSQLite(t.Context(), path, nil); err == nil {
-		if err = s.Begin(t.Context(), eventstest.NewRun("bbbbbbbbbbbb")); err == nil {
-			t.Error("a read-only file system was written")
-		}
-		s.Close()
+	if _, err := events.OpenSQLite(t.Context(), path, nil); !errors.Is(err, unix.EROFS) {
+		t.Errorf("writing to a read-only file system: %v, want EROFS", err)
 	}
 	reader, err := events.OpenSQLiteReadOnly(path)
 	if err != nil {
@@ -122,6 +121,43 @@ func TestSQLiteReadOnlyRemount(t *testing.T) {
 	}
 	if err := openAt(t, path).Begin(t.Context(), eventstest.NewRun("bbbbbbbbbbbb")); err != nil {
 		t.Errorf("writing after it is writable again: %v", err)
+	}
+}
+
+// Somebody else's store: the error says that it is a matter of permission.
+func TestSQLiteNotOurs(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to become somebody else")
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "lictor.db")
+	openAt(t, path)
+	for name, mode := range map[string]os.FileMode{"directory": 0o700, "file": 0o755} {
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error)
+		go func() {
+			runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+			if err := unix.Setfsuid(65534); err != nil {
+				done <- err
+				done <- err
+				return
+			}
+			s, err := events.OpenSQLiteReadOnly(path)
+			if err == nil {
+				_, err = s.Runs(context.Background(), events.RunQuery{})
+				s.Close()
+			}
+			done <- err
+			_, err = events.OpenSQLite(context.Background(), path, nil)
+			done <- err
+		}()
+		for _, op := range []string{"reading", "writing"} {
+			if err := <-done; !errors.Is(err, fs.ErrPermission) {
+				t.Errorf("%s in a %s of another user: %v, want ErrPermission", op, name, err)
+			}
+		}
 	}
 }
 

@@ -20,8 +20,8 @@ func (s *SQLite) pool(ctx context.Context) (*sql.DB, error) {
 	if s.reader != nil || s.closed {
 		return s.reader, s.openError()
 	}
-	if fi, err := os.Stat(s.path); errors.Is(err, os.ErrNotExist) || err == nil && fi.Size() == 0 {
-		return nil, nil
+	if empty, err := missing(s.path); empty || err != nil {
+		return nil, err
 	}
 	db, err := openReader(ctx, readerDSN(s.path))
 	if err != nil && frozen(s.path) {
@@ -29,6 +29,18 @@ func (s *SQLite) pool(ctx context.Context) (*sql.DB, error) {
 	}
 	s.reader = db
 	return db, err
+}
+
+// missing reports whether there is no database at path yet. The error is that of a database which may not be read.
+func missing(path string) (bool, error) {
+	fi, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return fi.Size() == 0, accessible(path, unix.R_OK)
 }
 
 // openReader returns nil without an error for a database that is just being created.
