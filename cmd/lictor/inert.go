@@ -34,7 +34,7 @@ func writeInert(b *strings.Builder, r rune, raw string) {
 		b.WriteString(`\t`)
 	case r == '\r':
 		b.WriteString(`\r`)
-	case r < 0x100:
+	case r < utf8.RuneSelf:
 		fmt.Fprintf(b, `\x%02x`, r)
 	case r < 0x10000:
 		fmt.Fprintf(b, `\u%04x`, r)

@@ -11,7 +11,7 @@ func TestInert(t *testing.T) {
 		{"plain", "python3 embed.py --all", "python3 embed.py --all"},
 		{"letters of other scripts", "análisis 分析 ünï", "análisis 分析 ünï"},
 		{"escape sequence", "a\x1b[31mred", `a\x1b[31mred`},
-		{"eight-bit escape", "a\u009b31m", `a\x9b31m`},
+		{"eight-bit escape", "a\u009b31m", `a\u009b31m`},
 		{"line breaks", "one\ntwo\r\tthree\u2028four", `one\ntwo\r\tthree\u2028four`},
 		{"bidi override", "a\u202egnp.exe", `a\u202egnp.exe`},
 		{"bidi isolate", "\u2066x\u2069", `\u2066x\u2069`},

@@ -107,6 +107,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("TEST_NOW", "2026-11-23T15:10:00Z")
 			env.Setenv("TZ", "UTC")
 			env.Setenv("LANG", "C.UTF-8")
+			env.Setenv("ESCAPE", "\x1b[31mx")
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"store": loadFixtures},

@@ -58,7 +58,7 @@ var properties = []property{
 	{"StartTimestamp", func(r listed) string { return r.StartedAt.UTC().Format(time.RFC3339Nano) }},
 	{"EndTimestamp", endTimestamp},
 	{"Degraded", func(r listed) string { return strings.Join(r.Degraded, "; ") }},
-	{"KeeperPID", func(r listed) string { return known(&r.Keeper.PID) }},
+	{"KeeperPID", keeperPID},
 }
 
 // known writes a number or a word that may not be known.
@@ -99,6 +99,13 @@ func liveOf(r listed) Live {
 		return Live{}
 	}
 	return *r.live
+}
+
+func keeperPID(r listed) string {
+	if r.Keeper.PID == 0 {
+		return ""
+	}
+	return strconv.Itoa(r.Keeper.PID)
 }
 
 func labels(r listed) string {

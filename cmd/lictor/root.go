@@ -22,6 +22,8 @@ func newRootCommand(app *App) *cobra.Command {
 		SilenceUsage:  true,
 		Args:          unknownCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+
+		SuggestionsMinimumDistance: 2, // edits between what was typed and a command
 	}
 	root.SetIn(app.Stdin)
 	root.SetOut(app.Stdout)

@@ -42,7 +42,7 @@ func TestPreciseBytes(t *testing.T) {
 
 // A quoted command line is inert, and a shell reads it back as the same arguments.
 func TestQuoteCommand(t *testing.T) {
-	args := []string{"plain", "", "it's", "$(reboot)", "a\nb", "\x1b[31m", `back\slash'`, "\xff", "50%", "ünï", "\u202ex", "#c"}
+	args := []string{"plain", "", "it's", "$(reboot)", "a\nb", "\x1b[31m", `back\slash'`, "\xff", "50%", "ünï", "\u202ex", "\u009b31m", "#c"}
 	quoted := quoteCommand(args)
 	if strings.ContainsFunc(quoted, dangerous) {
 		t.Errorf("%q is not inert", quoted)
