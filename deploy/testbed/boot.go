@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -18,6 +19,9 @@ const bootDeadline = 5 * time.Minute
 func boot(ctx context.Context, name, suite string, mib int, kept bool) (*guest, error) {
 	img, err := ensureImage(ctx, suite)
 	if err != nil {
+		return nil, err
+	}
+	if err := sweepGuests(); err != nil {
 		return nil, err
 	}
 	g, err := newGuest(ctx, name, suite, mib, kept)
@@ -129,14 +133,17 @@ func keptGuest(ctx context.Context, name, suite string, mib int) (*guest, error)
 	if err != nil {
 		return nil, err
 	}
-	unlock, err := lock(ctx, dir+"/"+name+".lock")
+	unlock, err := lock(ctx, filepath.Join(dir, name+".lock"))
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
 	g, err := findGuest(ctx, name)
-	if !errors.Is(err, errNoGuest) {
-		return g, err
+	if errors.Is(err, errNoGuest) {
+		return boot(ctx, name, suite, mib, true)
 	}
-	return boot(ctx, name, suite, mib, true)
+	if err == nil && suite != "" && suite != g.Suite {
+		return nil, &hintError{fmt.Errorf("guest %q: runs %s, not %s", name, g.Suite, suite), "testbed down --name " + name}
+	}
+	return g, err
 }

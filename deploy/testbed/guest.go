@@ -42,31 +42,71 @@ func guestsDir() (string, error) {
 // errNoGuest says that a guest is not running: boot it.
 var errNoGuest = errors.New("not running")
 
+// readGuest returns the guest whose directory is dir, dead or alive.
+func readGuest(dir string) (*guest, error) {
+	g := &guest{dir: dir}
+	b, err := os.ReadFile(filepath.Join(dir, "state.json"))
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(b, g); err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	return g, nil
+}
+
 // findGuest returns the running guest of that name.
 func findGuest(ctx context.Context, name string) (*guest, error) {
 	dir, err := guestsDir()
 	if err != nil {
 		return nil, err
 	}
-	g := &guest{dir: filepath.Join(dir, name)}
-	b, err := os.ReadFile(filepath.Join(g.dir, "state.json"))
-	if errors.Is(err, os.ErrNotExist) {
+	g, err := readGuest(filepath.Join(dir, name))
+	if errors.Is(err, os.ErrNotExist) || err == nil && !g.alive() {
 		return nil, notRunning(name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("guest %q: %w", name, err)
-	}
-	if err := json.Unmarshal(b, g); err != nil {
 		return nil, fmt.Errorf("guest %q: state: %w", name, err)
-	}
-	if !g.alive() {
-		g.forget()
-		return nil, notRunning(name)
 	}
 	if g.key, _, err = sshKey(ctx, filepath.Dir(dir)); err != nil {
 		return nil, err
 	}
 	return g, nil
+}
+
+// listGuests returns all guests that have been started and not ended in an orderly way.
+func listGuests() ([]*guest, error) {
+	dir, err := guestsDir()
+	if err != nil {
+		return nil, err
+	}
+	states, err := filepath.Glob(filepath.Join(dir, "*", "state.json"))
+	if err != nil {
+		return nil, fmt.Errorf("guests: %w", err)
+	}
+	var guests []*guest
+	for _, state := range states {
+		g, err := readGuest(filepath.Dir(state))
+		if errors.Is(err, os.ErrNotExist) {
+			continue // ended since
+		}
+		if err != nil {
+			return nil, fmt.Errorf("guests: %w", err)
+		}
+		guests = append(guests, g)
+	}
+	return guests, nil
+}
+
+// sweepGuests removes what guests left that died with whoever booted them.
+func sweepGuests() error {
+	guests, err := listGuests()
+	for _, g := range guests {
+		if !g.alive() {
+			g.forget()
+		}
+	}
+	return err
 }
 
 func notRunning(name string) error {

@@ -56,7 +56,7 @@ func runDown(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("down", flag.ExitOnError)
 	var sel selection
 	sel.flags(fs)
-	all := fs.Bool("all", false, "every guest")
+	all := fs.Bool("all", false, "every kept guest")
 	_ = fs.Parse(args)
 	if !*all {
 		name, err := sel.guestName()
@@ -65,16 +65,15 @@ func runDown(ctx context.Context, args []string) error {
 		}
 		return down(ctx, name)
 	}
-	dir, err := guestsDir()
+	guests, err := listGuests()
 	if err != nil {
 		return err
 	}
-	states, err := filepath.Glob(filepath.Join(dir, "*", "state.json"))
-	if err != nil {
-		return err
-	}
-	for _, state := range states {
-		if err := down(ctx, filepath.Base(filepath.Dir(state))); err != nil {
+	for _, g := range guests {
+		if !g.Kept {
+			continue // somebody's run, which ends it
+		}
+		if err := down(ctx, g.Name); err != nil {
 			return err
 		}
 	}
