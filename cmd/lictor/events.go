@@ -200,13 +200,13 @@ func kindNames() []string {
 func describe(e events.Event) string {
 	switch e.Kind {
 	case events.KindOOM:
-		return describeOOM(detailOf[events.OOMDetail](e))
+		return describeOOM(readAs[events.OOMDetail](e.Detail))
 	case events.KindIntent:
-		return describeIntent(detailOf[events.IntentDetail](e))
+		return describeIntent(readAs[events.IntentDetail](e.Detail))
 	case events.KindTerm, events.KindKill:
-		return describeStep(detailOf[events.StepDetail](e))
+		return describeStep(readAs[events.StepDetail](e.Detail))
 	case events.KindOrphans:
-		d := detailOf[events.OrphansDetail](e)
+		d := readAs[events.OrphansDetail](e.Detail)
 		return count(len(d.Processes), "process", "processes") + " ended: " + processes(d.Processes)
 	case events.KindEnded:
 		return describeEnd(e)

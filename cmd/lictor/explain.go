@@ -33,7 +33,7 @@ type Row struct {
 // explain turns a record into words. It says only what the record holds: what is not known is said to be unknown, or
 // left out.
 func explain(s story) Explanation {
-	x := Explanation{State: s.State, Headline: s.subject() + " " + s.headline(), Advice: cmp.Or(s.Advice, s.advise())}
+	x := Explanation{State: s.State, Headline: s.subject() + " " + s.headline(), Advice: cmp.Or(s.advise(), s.Advice)}
 	for _, r := range []Row{
 		{"Limit", s.limits()},
 		{"Killed", s.killed()},

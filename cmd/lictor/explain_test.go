@@ -346,15 +346,20 @@ func TestExplainCoversTheVocabulary(t *testing.T) {
 	}
 }
 
-// The advice that is on record wins over what would be said today.
-func TestExplainKeepsRecordedAdvice(t *testing.T) {
-	run := sampleRun(func(r *events.Run) {
-		r.Reason = events.ReasonOOM
-		r.Advice = &events.Advice{Code: "raise-memory", Command: []string{"lictor", "run", "-m", "7G"}}
-	})
-	x := explain(story{listed: join(run, nil, nil), now: testNow})
-	if last := x.Rows[len(x.Rows)-1]; last.Text != "lictor run -m 7G" {
-		t.Errorf("next is %q", last.Text)
+// What is advised today knows the history; the advice on record stands in where nothing is.
+func TestExplainAdvice(t *testing.T) {
+	for _, tt := range []struct {
+		reason events.Reason
+		want   string
+	}{{events.ReasonOOM, "lictor run -m 3G -- python embed.py --all"}, {"plague", "lictor run -m 7G"}} {
+		run := sampleRun(func(r *events.Run) {
+			r.Reason = tt.reason
+			r.Advice = &events.Advice{Code: "raise-memory", Command: []string{"lictor", "run", "-m", "7G"}}
+		})
+		x := explain(story{listed: join(run, nil, nil), now: testNow})
+		if last := x.Rows[len(x.Rows)-1]; last.Text != tt.want {
+			t.Errorf("%s: next is %q, want %q", tt.reason, last.Text, tt.want)
+		}
 	}
 }
 

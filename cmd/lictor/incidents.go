@@ -34,7 +34,7 @@ func (s story) incident(e events.Event) string {
 	after := events.FormatDuration(e.At.Sub(s.StartedAt).Round(time.Second))
 	switch e.Kind {
 	case events.KindOOM:
-		d := detailOf[events.OOMDetail](e)
+		d := readAs[events.OOMDetail](e.Detail)
 		if d.Terminal && s.killedForMemory() {
 			return ""
 		}
@@ -86,7 +86,7 @@ func (s story) leftOver() string {
 		if e.Kind != events.KindOrphans {
 			continue
 		}
-		d := detailOf[events.OrphansDetail](e)
+		d := readAs[events.OrphansDetail](e.Detail)
 		if len(d.Processes) == 0 {
 			return "processes were ended after the main process had gone"
 		}

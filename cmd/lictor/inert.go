@@ -14,10 +14,10 @@ func inert(s string) string {
 		return s
 	}
 	var b strings.Builder
-	for i, width := 0, 0; i < len(s); i += width {
-		var r rune
-		r, width = utf8.DecodeRuneInString(s[i:])
-		writeInert(&b, r, s[i:i+width])
+	for rest := s; rest != ""; {
+		r, width := utf8.DecodeRuneInString(rest)
+		writeInert(&b, r, rest[:width])
+		rest = rest[width:]
 	}
 	return b.String()
 }

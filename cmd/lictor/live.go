@@ -34,16 +34,16 @@ type liveNumbers struct {
 	Cgroup             string   `json:"cgroup,omitempty"`
 }
 
-func (l *Live) numbers() liveNumbers {
-	return liveNumbers{l.Memory(), l.MemoryCurrent, l.MemoryPeak, l.CPUSeconds, l.Tasks, l.PIDs, l.Cgroup}
+func (live *Live) numbers() liveNumbers {
+	return liveNumbers{live.Memory(), live.MemoryCurrent, live.MemoryPeak, live.CPUSeconds, live.Tasks, live.PIDs, live.Cgroup}
 }
 
 // Memory returns what the run holds on to: memory.current without the page cache that it can lose any time.
-func (l *Live) Memory() *uint64 {
-	if l.MemoryCurrent == nil || l.InactiveFile == nil {
-		return l.MemoryCurrent
+func (live *Live) Memory() *uint64 {
+	if live.MemoryCurrent == nil || live.InactiveFile == nil {
+		return live.MemoryCurrent
 	}
-	n := *l.MemoryCurrent - min(*l.MemoryCurrent, *l.InactiveFile)
+	n := *live.MemoryCurrent - min(*live.MemoryCurrent, *live.InactiveFile)
 	return &n
 }
 
@@ -52,19 +52,19 @@ type liveSource interface {
 	Live(ctx context.Context, mode Mode) ([]Live, error)
 }
 
-// live returns the live runs by id. Without a source there are none, and known is false.
-func (a *App) live(ctx context.Context) (runs map[events.RunID]*Live, known bool) {
+// live returns the live runs by id. Where they cannot be known that is said, and the store alone speaks.
+func (a *App) live(ctx context.Context) map[events.RunID]*Live {
 	if a.Scopes == nil {
-		return nil, false
+		return nil
 	}
 	list, err := a.Scopes.Live(ctx, a.Mode())
 	if err != nil {
 		a.talk("live scopes are not known: %v", err)
-		return nil, false
+		return nil
 	}
-	runs = make(map[events.RunID]*Live, len(list))
+	runs := make(map[events.RunID]*Live, len(list))
 	for i := range list {
 		runs[list[i].Run] = &list[i]
 	}
-	return runs, true
+	return runs
 }

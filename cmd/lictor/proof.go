@@ -16,11 +16,19 @@ import (
 func (s story) source(name string) (e events.Evidence, values map[string]json.RawMessage, ok bool) {
 	for _, e := range s.Evidence {
 		if e.Source == name {
-			json.Unmarshal(e.Values, &values) // nil if it is no object
-			return e, values, true
+			return e, readAs[map[string]json.RawMessage](e.Values), true
 		}
 	}
 	return events.Evidence{}, nil, false
+}
+
+// readAs reads JSON; what is of another shape reads as nothing.
+func readAs[T any](text json.RawMessage) T {
+	var v, nothing T
+	if json.Unmarshal(text, &v) != nil {
+		return nothing
+	}
+	return v
 }
 
 // number reads one value as a number; "max" and other words are not.
@@ -73,9 +81,7 @@ func (s story) ledgerProof() string {
 
 func (s story) ledgerCounter(key string) (uint64, bool) {
 	_, ledger, _ := s.source("ledger")
-	var counters map[string]json.RawMessage
-	json.Unmarshal(ledger["memory.events"], &counters)
-	return number(counters, key)
+	return number(readAs[map[string]json.RawMessage](ledger["memory.events"]), key)
 }
 
 // notOwn is the proof that it was not the run's own limit.
@@ -111,8 +117,7 @@ func (s story) whose() string {
 // ancestors returns how often each cgroup above hit its own limit while the run lived, without those that never did.
 func (s story) ancestors() map[string]uint64 {
 	_, values, _ := s.source("ancestors")
-	var times map[string]uint64
-	json.Unmarshal(values["oom"], &times)
+	times := readAs[map[string]uint64](values["oom"])
 	maps.DeleteFunc(times, func(_ string, n uint64) bool { return n == 0 })
 	return times
 }
@@ -148,11 +153,9 @@ func (s story) consulted() string {
 // saying is the gist of a source in a word or two.
 func (s story) saying(e events.Evidence) string {
 	_, values, _ := s.source(e.Source)
-	var word string
 	switch e.Source {
 	case "unit":
-		json.Unmarshal(values["Result"], &word)
-		if word != "" {
+		if word := readAs[string](values["Result"]); word != "" {
 			return " (Result " + word + ")"
 		}
 	case "ledger":

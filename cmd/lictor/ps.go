@@ -68,7 +68,7 @@ func (a *App) ps(ctx context.Context, s events.Store, o psOptions) error {
 
 // listRuns returns the runs that q selects, joined with what is alive.
 func (a *App) listRuns(ctx context.Context, s events.Store, q events.RunQuery) ([]listed, error) {
-	live, _ := a.live(ctx)
+	live := a.live(ctx)
 	runs, err := s.Runs(ctx, q)
 	if err != nil {
 		return nil, err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -216,13 +215,4 @@ func processes(list []events.Process) string {
 		names = append(names, fmt.Sprintf("%d more", more))
 	}
 	return strings.Join(names, ", ")
-}
-
-// detailOf reads the detail of an event; one that is not as expected reads as nothing.
-func detailOf[T any](e events.Event) (d T) {
-	if json.Unmarshal(e.Detail, &d) != nil {
-		var nothing T
-		return nothing
-	}
-	return d
 }

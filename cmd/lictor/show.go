@@ -72,7 +72,7 @@ func (a *App) upToDate(ctx context.Context, s events.Store, run *events.Run) (li
 	if err != nil {
 		return listed{}, err
 	}
-	live, _ := a.live(ctx)
+	live := a.live(ctx)
 	return join(run, live[run.Run], intents), nil
 }
 

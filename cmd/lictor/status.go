@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -183,18 +184,14 @@ func total(counts map[string]int) (n int) {
 
 // tally lists counts, the largest first: "3 done, 1 killed".
 func tally(counts map[string]int) string {
-	var parts []string
-	for word, n := range counts {
-		parts = append(parts, fmt.Sprintf("%d %s", n, word))
-	}
-	if len(parts) == 0 {
+	words := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		return cmp.Or(counts[b]-counts[a], strings.Compare(a, b))
+	})
+	if len(words) == 0 {
 		return "none"
 	}
-	slices.SortFunc(parts, func(a, b string) int {
-		var n, m int
-		fmt.Sscan(a, &n)
-		fmt.Sscan(b, &m)
-		return cmp.Or(m-n, strings.Compare(a, b))
-	})
-	return strings.Join(parts, ", ")
+	for i, word := range words {
+		words[i] = fmt.Sprintf("%d %s", counts[word], word)
+	}
+	return strings.Join(words, ", ")
 }

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
 )
+
+// version is set by the linker (see the Makefile); a plain go build leaves it empty, and the module's version stands in.
+var version string
 
 // build is what the binary knows about itself.
 type build struct {
@@ -37,9 +41,9 @@ func newVersionCommand(app *App) *cobra.Command {
 // readBuild picks what matters from the build information that the linker left in the binary.
 func readBuild(info *debug.BuildInfo, ok bool) build {
 	if !ok {
-		return build{Version: "unknown"}
+		return build{Version: cmp.Or(version, "unknown")}
 	}
-	b := build{Version: info.Main.Version, Go: info.GoVersion}
+	b := build{Version: cmp.Or(version, info.Main.Version), Go: info.GoVersion}
 	for _, s := range info.Settings {
 		switch s.Key {
 		case "vcs.revision":

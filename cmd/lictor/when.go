@@ -41,21 +41,23 @@ func namedTime(text string, now time.Time) (time.Time, bool) {
 
 // relativeTime reads "-1h", "+5min", "1h ago" and "5min left".
 func relativeTime(text string, now time.Time) (time.Time, bool) {
-	span, sign := text, time.Duration(0)
-	if s, ok := strings.CutPrefix(text, "-"); ok {
-		span, sign = s, -1
-	} else if s, ok := strings.CutPrefix(text, "+"); ok {
-		span, sign = s, 1
-	} else if s, ok := strings.CutSuffix(text, " ago"); ok {
-		span, sign = s, -1
-	} else if s, ok := strings.CutSuffix(text, " left"); ok {
-		span, sign = s, 1
+	past, isPast := strings.CutPrefix(text, "-")
+	if !isPast {
+		past, isPast = strings.CutSuffix(text, " ago")
 	}
-	d, infinite, err := ParseTimespanOrZero("", span)
-	if sign == 0 || infinite || err != nil {
-		return time.Time{}, false
+	future, isFuture := strings.CutPrefix(text, "+")
+	if !isFuture {
+		future, isFuture = strings.CutSuffix(text, " left")
 	}
-	return now.Add(sign * d), true
+	switch {
+	case isPast:
+		d, infinite, err := ParseTimespanOrZero("", past)
+		return now.Add(-d), err == nil && !infinite
+	case isFuture:
+		d, infinite, err := ParseTimespanOrZero("", future)
+		return now.Add(d), err == nil && !infinite
+	}
+	return time.Time{}, false
 }
 
 func absoluteTime(text string, now time.Time) (time.Time, bool) {

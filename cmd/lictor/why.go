@@ -85,7 +85,7 @@ func (a *App) tellStory(ctx context.Context, s events.Store, run *events.Run) (s
 		}
 	}
 	slices.Reverse(earlier)
-	live, _ := a.live(ctx)
+	live := a.live(ctx)
 	return story{listed: join(run, live[run.Run], happened), history: earlier, events: happened, now: a.Now()}, nil
 }
 
