@@ -14,7 +14,8 @@ import (
 // On older kernels the cgroup is frozen, its processes are killed one by one until no new one turns up, and it is thawed.
 func (g *Group) Kill() error {
 	err := g.write("cgroup.kill", "1")
-	if errors.Is(err, ErrUnsupported) {
+	// In a threaded cgroup the file is there and refuses.
+	if errors.Is(err, ErrUnsupported) && errors.Is(g.exists("cgroup.kill"), ErrGone) {
 		return g.killOneByOne()
 	}
 	return err
@@ -59,7 +60,10 @@ func (g *Group) killPass(killed map[int]bool) error {
 }
 
 // Freeze stops the cgroup and its descendants, or lets them run again (cgroup.freeze). It returns before they have stopped:
-// wait for [Group.Events]. A frozen process can be killed; other signals wait until it runs.
+// wait for [Group.Events].
+//
+// A frozen process dies of SIGKILL, and of SIGTERM and the like if it does not handle them. A handler runs when the cgroup is
+// thawed, and not before: who freezes cannot expect a process to obey.
 func (g *Group) Freeze(frozen bool) error {
 	if frozen {
 		return g.write("cgroup.freeze", "1")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -141,6 +142,8 @@ func endedBy(cmd *exec.Cmd) unix.Signal {
 	cmd.Wait()
 	return cmd.ProcessState.Sys().(syscall.WaitStatus).Signal()
 }
+
+func itoa(n int) string { return strconv.Itoa(n) }
 
 func isAlive(pid int) bool {
 	s, err := cgroup.ReadStat(pid)

@@ -3,7 +3,6 @@ package cgroup_test
 import (
 	"errors"
 	"slices"
-	"strconv"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -48,7 +47,7 @@ func TestSignalSparesThoseWhoLeft(t *testing.T) {
 	tree.Make("/b")
 	left, ended := startSleep(t), deadPID(t)
 	tree.Join("/b", left.Process.Pid)
-	tree.Write("/a", "cgroup.procs", strconv.Itoa(left.Process.Pid)+"\n"+strconv.Itoa(ended))
+	tree.Write("/a", "cgroup.procs", itoa(left.Process.Pid)+"\n"+itoa(ended))
 
 	sent, err := g.Signal(unix.SIGKILL)
 	if len(sent) != 0 || err != nil {

@@ -10,7 +10,16 @@ import (
 
 	"github.com/containerd/cgroups/v3/cgroup2"
 	"github.com/containerd/cgroups/v3/cgroup2/stats"
+	"github.com/containerd/log"
 )
+
+// The library reports what it could not read to a logger of its own, on standard error: mostly pressure files, which are not
+// asked for here, of cgroups that are being removed.
+func init() {
+	if err := log.SetLevel("panic"); err != nil {
+		panic("cgroup: containerd/log: " + err.Error())
+	}
+}
 
 // Usage is what a cgroup and its descendants, removed ones included, have used so far.
 type Usage struct {
