@@ -38,11 +38,6 @@ func readerDSN(path string) string {
 	})
 }
 
-// frozenDSN is the data source name for queries of a database that cannot change (frozen).
-func frozenDSN(path string) string {
-	return dsn(path, url.Values{"mode": {"ro"}, "immutable": {"1"}})
-}
-
 // dsn escapes the path, in which ?, # and % would mean something else (https://sqlite.org/uri.html).
 func dsn(path string, params url.Values) string {
 	u := url.URL{Scheme: "file", Path: path, RawQuery: params.Encode()}

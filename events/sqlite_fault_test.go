@@ -112,9 +112,11 @@ func TestSQLiteReadOnlyRemount(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer reader.Close()
 	if runs, err := reader.Runs(t.Context(), events.RunQuery{}); err != nil || len(runs) != 1 {
 		t.Errorf("reading from it: %d runs, %v", len(runs), err)
+	}
+	if err := reader.Close(); err != nil {
+		t.Error(err)
 	}
 	if err := unix.Mount("none", dir, "", unix.MS_REMOUNT, ""); err != nil {
 		t.Fatal(err)

@@ -1,12 +1,11 @@
 package events_test
 
 import (
-	"bytes"
+	"bufio"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -69,32 +68,44 @@ func readUntil(t *testing.T, path string, stop <-chan struct{}) {
 	}
 }
 
-// A process that is killed between two records leaves every acknowledged one, and a database in order.
+// A process that is killed somewhere between two records leaves every acknowledged one, and a database in order.
 func TestSQLiteKilledWriters(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lictor.db")
 	s := openAt(t, path)
-	acknowledged := 0
 	for round := range 20 {
-		var out bytes.Buffer
-		cmd := exec.CommandContext(t.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), childStore+"="+path, childName+fmt.Sprintf("=r%02d", round))
-		cmd.Stdout = &out
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		<-time.After(time.Duration(5+3*round) * time.Millisecond)
-		cmd.Process.Kill()
-		cmd.Wait()
-		for id := range strings.FieldsSeq(out.String()) {
-			acknowledged++
+		for _, id := range killedAfter(t, path, round) {
 			r, err := s.Run(t.Context(), events.RunID(id))
 			if err != nil || r.State != events.StateKilled {
 				t.Errorf("run %s was acknowledged, then its process was killed: %+v, %v", id, r, err)
 			}
 		}
 	}
-	t.Logf("%d runs were acknowledged before their process was killed", acknowledged)
-	if acknowledged == 0 {
-		t.Error("no process got as far as its first run: nothing was tested")
+}
+
+// killedAfter starts a child, kills it a little after its first runs were acknowledged, and returns all that were.
+func killedAfter(t *testing.T, path string, round int) (acknowledged []string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), childStore+"="+path, childName+fmt.Sprintf("=r%02d", round))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
 	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for len(acknowledged) < 1+round%(childRuns-1) && lines.Scan() {
+		acknowledged = append(acknowledged, lines.Text())
+	}
+	if len(acknowledged) == 0 {
+		t.Errorf("round %d: the child ended before its first run", round)
+	}
+	<-time.After(time.Duration(round) * 300 * time.Microsecond) // to hit another place each time
+	cmd.Process.Kill()
+	for lines.Scan() {
+		acknowledged = append(acknowledged, lines.Text())
+	}
+	cmd.Wait()
+	return acknowledged
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,9 +23,6 @@ func (s *SQLite) pool(ctx context.Context) (*sql.DB, error) {
 		return nil, err
 	}
 	db, err := openReader(ctx, readerDSN(s.path))
-	if err != nil && frozen(s.path) {
-		db, err = openReader(ctx, frozenDSN(s.path))
-	}
 	s.reader = db
 	return db, err
 }
@@ -55,13 +51,6 @@ func openReader(ctx context.Context, dsn string) (*sql.DB, error) {
 		return nil, err
 	}
 	return db, nil
-}
-
-// frozen reports whether the database is whole and cannot change: it is on a file system that is mounted read-only, and
-// has no log. SQLite does not open such a database of itself, because it cannot create a log.
-func frozen(path string) bool {
-	_, err := os.Stat(path + "-wal")
-	return errors.Is(err, os.ErrNotExist) && unix.Access(filepath.Dir(path), unix.W_OK) == unix.EROFS
 }
 
 func (s *SQLite) openError() error {

@@ -65,6 +65,9 @@ func (s *SQLite) write(ctx context.Context, doing string, f func(context.Context
 	for {
 		err := s.transaction(ctx, f)
 		if !busy(err) || pause(ctx, busyPause) != nil {
+			if broken(err) {
+				s.reconnect()
+			}
 			return s.wrap(doing, err)
 		}
 	}
@@ -98,6 +101,13 @@ func busy(err error) bool {
 	default:
 		return false
 	}
+}
+
+// broken reports whether a connection is not worth keeping: an error of the disk may be gone when the files are opened
+// again, but not before (a file system that was read-only, a database that was replaced).
+func broken(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e)
 }
 
 // pause waits, or returns early with the error of ctx.
