@@ -104,7 +104,7 @@ func (c *Config) addFile(path string, admin bool) error {
 	}
 	settings, ceilings, err := readConfig(path, string(text))
 	if err != nil {
-		return withHint(err, "lictor.toml(5) lists the keys")
+		return err
 	}
 	if len(ceilings) > 0 && !admin {
 		return withHint(fmt.Errorf("%s: only the administrator sets ceilings", ceilings[0].From),

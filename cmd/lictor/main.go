@@ -12,9 +12,11 @@
 // explains. It opens the file read-only and never creates one. Before it lists, it settles: runs whose keeper has died are
 // finished from their ledger, so that a reader never shows as alive what has ended.
 //
-// main builds an App (app.go: streams, environment, clock, doors to the outside), root.go builds the command tree on
-// it, and the error that comes back decides the exit status (exit.go). Data goes to stdout, talk to stderr. Text that came
-// from outside, such as command lines and analysis ids, is made inert (inert.go) before a terminal sees it.
+// main builds an App (wire.go: streams, environment, clock, doors to the outside; connect.go: what stands behind the
+// doors), root.go builds the command tree on it, and the error that comes back decides the exit status (exit.go). Data
+// goes to stdout, talk to stderr. Text that came from outside, such as command lines and analysis ids, is made inert
+// (inert.go) before a terminal sees it. What is said of a run is decided by pure functions: explain.go for people, list.go
+// for tables, diagnose.go for the machine.
 //
 // Nothing here is initialised at package level beyond constants and small tables: `lictor run` is started as often as
 // the commands that it wraps.

@@ -153,7 +153,7 @@ func (sum summary) memory() string {
 func (sum summary) slice() string {
 	b := sum.Box
 	switch {
-	case b.Slice == "":
+	case b.Cgroup == "":
 		return ""
 	case !b.SliceExists:
 		return b.Slice + " does not exist yet: no run has been started"
