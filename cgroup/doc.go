@@ -20,8 +20,7 @@
 //     [ErrUnsupported] where the result is a plain number;
 //   - the file is there and cannot be read or understood: any other error.
 //
-// A 0 is a 0 that the kernel wrote. While the kernel removes a cgroup its files disappear one after the other; a missing
-// file counts as unset only if the file that goes first is still there.
+// A 0 is a 0 that the kernel wrote.
 //
 // A process is signalled through a pidfd and never by number. [Group.Signal] opens the pidfd first and looks again whether
 // the process is a member of the group afterwards; [SignalPID] does the same with the start time. [Group.Kill] leaves both

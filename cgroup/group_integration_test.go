@@ -92,7 +92,7 @@ func TestRealIdentity(t *testing.T) {
 	}
 }
 
-// While a cgroup is being removed its files go one after the other. No reader may take that for a kernel that lacks them.
+// A cgroup is removed while it is read: every answer is whole or ErrGone, and no file passes for one that the kernel lacks.
 func TestRealRemovalRace(t *testing.T) {
 	s := newSubtree(t)
 	const limit = 64 << 20

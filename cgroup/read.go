@@ -2,8 +2,6 @@ package cgroup
 
 import (
 	"errors"
-	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,13 +9,6 @@ import (
 // lifeSign is a file that every cgroup has from the first moment to the last: cgroup.procs is also in the root, where
 // cgroup.events is not.
 const lifeSign = "cgroup.procs"
-
-// firstToGo names, for a controller, the file that the kernel removes before the controller's others (css_clear_dir walks
-// the cftype arrays in order). While it is there the removal of the cgroup has not begun.
-var firstToGo = map[string]string{
-	"memory": "memory.current",
-	"pids":   "pids.max",
-}
 
 // open opens a file of the group through the directory. The caller closes the descriptor.
 func (g *Group) open(file string, flags int) (int, error) {
@@ -33,7 +24,7 @@ func (g *Group) open(file string, flags int) (int, error) {
 	case err == nil:
 		return fd, nil
 	case errors.Is(err, unix.ENOENT):
-		return -1, fileError(g.path, file, g.absence(file))
+		return -1, fileError(g.path, file, g.absence())
 	}
 	return -1, fileError(g.path, file, meaning(err))
 }
@@ -102,43 +93,15 @@ func (g *Group) lookup(file string) error {
 	return err
 }
 
-// absence says why a file is missing: [ErrGone] if the cgroup was or is being removed, else [ErrUnsupported]. The caller
-// holds the lock.
-func (g *Group) absence(file string) error {
+// absence says why a file is missing: [ErrGone] if the cgroup was removed, else [ErrUnsupported]. The caller holds the lock.
+//
+// There is no moment at which some files are gone and others not: rmdir(2) locks the directory before the kernel takes the first
+// file out, and a lookup in it waits until all are out.
+func (g *Group) absence() error {
 	if err := g.lookup(lifeSign); err != nil {
 		return err
 	}
-	controller, _, _ := strings.Cut(file, ".")
-	first, ok := firstToGo[controller]
-	if !ok || g.path == "/" || g.lookup(first) == nil {
-		return ErrUnsupported
-	}
-	enabled, err := g.enabled(controller)
-	if err != nil {
-		return err
-	}
-	if enabled {
-		return ErrGone
-	}
 	return ErrUnsupported
-}
-
-// enabled reports whether a controller is on for the group. The caller holds the lock.
-func (g *Group) enabled(controller string) (bool, error) {
-	fd, err := unix.Openat(g.fd, "cgroup.controllers", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOENT) {
-		return false, ErrGone
-	}
-	if err != nil {
-		return false, meaning(err)
-	}
-	defer unix.Close(fd)
-	var buf [256]byte
-	n, err := readFD(fd, buf[:])
-	if err != nil {
-		return false, meaning(err)
-	}
-	return slices.Contains(strings.Fields(string(buf[:n])), controller), nil
 }
 
 // ignoringEINTR repeats a call that a signal interrupted (the Go runtime preempts with signals).

@@ -28,9 +28,9 @@ type Usage struct {
 	System    time.Duration
 	Throttled time.Duration // time that cpu.max took away; 0 without the cpu controller
 
-	MemoryCurrent Value // bytes; unset without the memory controller
-	MemoryPeak    Value // bytes; unset before Linux 5.19
-	MemoryStat    MemoryStat
+	MemoryCurrent Value      // bytes; unset without the memory controller
+	MemoryPeak    Value      // bytes; unset before Linux 5.19
+	MemoryStat    MemoryStat // means nothing if MemoryCurrent is unset
 
 	IORead, IOWritten Value // bytes of all block devices; unset without the io controller
 }
@@ -61,13 +61,13 @@ func (g *Group) Usage() (Usage, error) {
 	if u.MemoryPeak, err = g.MemoryPeak(); err != nil {
 		return Usage{}, err
 	}
-	u.IORead, u.IOWritten = g.ioTotals(m)
-	// Last, because memory.current is the first file to go: if it is there, the values above were the kernel's.
 	if u.MemoryCurrent, err = g.readValue("memory.current"); err != nil {
 		return Usage{}, err
 	}
-	if err := g.exists("cpu.stat"); err != nil {
-		return Usage{}, fileError(g.path, "cpu.stat", err)
+	u.IORead, u.IOWritten = g.ioTotals(m)
+	// The zeros above are the kernel's, or of files that this cgroup does not have, if it is still there now.
+	if err := g.exists(lifeSign); err != nil {
+		return Usage{}, fileError(g.path, "stat", err)
 	}
 	return u, nil
 }

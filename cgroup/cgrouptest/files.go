@@ -1,11 +1,5 @@
 package cgrouptest
 
-import (
-	"os"
-	"slices"
-	"strings"
-)
-
 const (
 	emptyPressure = "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
 	emptyCPUStat  = "usage_usec 0\nuser_usec 0\nsystem_usec 0\nnr_periods 0\nnr_throttled 0\nthrottled_usec 0\n"
@@ -51,25 +45,3 @@ const (
 	memoryEvents = "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0\n"
 	memoryStat   = "anon 0\nfile 0\nkernel 0\nshmem 0\ninactive_anon 0\nactive_anon 0\ninactive_file 0\nactive_file 0\n"
 )
-
-// goesFirst are the files with which the kernel begins: those of the controllers, each one's first file first, then
-// those of the core.
-var goesFirst = []string{"memory.current", "pids.max", "memory.", "pids.", "io.", "cpu.", "cgroup.type", "cgroup.procs"}
-
-func removalOrder(entries []os.DirEntry) []string {
-	var names []string
-	for _, e := range entries {
-		if !e.IsDir() {
-			names = append(names, e.Name())
-		}
-	}
-	rank := func(name string) int {
-		i := slices.IndexFunc(goesFirst, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
-		if i < 0 {
-			return len(goesFirst)
-		}
-		return i
-	}
-	slices.SortStableFunc(names, func(a, b string) int { return rank(a) - rank(b) })
-	return names
-}

@@ -8,8 +8,8 @@
 //
 // Where the fake differs from the kernel, and tests have to know it:
 //
-//   - Removal takes a few system calls, like the kernel's own, but an inotify watch on the removed directory reports the files
-//     that go, and ends with IN_DELETE_SELF and IN_IGNORED. The kernel's stays silent (until about Linux 7.1).
+//   - Removal is not one step: for a moment some files can still be read. An inotify watch on the removed directory reports the
+//     files that go, and ends with IN_DELETE_SELF and IN_IGNORED. The kernel's stays silent (until about Linux 7.1).
 //   - A write puts a new file in the place of the old one, so that no reader ever sees half of it. A watch of the directory
 //     reports IN_MODIFY, as the kernel does; a watch of the file itself does not outlive the first write.
 //   - A write to cgroup.kill or cgroup.freeze does nothing but stay there: see [Tree.Read].
@@ -88,8 +88,7 @@ func (t *Tree) Open(path string) *cgroup.Group {
 	return g
 }
 
-// Remove removes a cgroup and what is below it, files in the order in which the kernel does it. Groups that are open turn into
-// cgroup.ErrGone.
+// Remove removes a cgroup and what is below it. Groups that are open turn into cgroup.ErrGone.
 func (t *Tree) Remove(path string) {
 	t.tb.Helper()
 	dir := t.Dir(path)
@@ -100,10 +99,9 @@ func (t *Tree) Remove(path string) {
 			t.Remove(filepath.Join(path, e.Name()))
 		}
 	}
-	for _, file := range removalOrder(entries) {
-		t.must(os.Remove(filepath.Join(dir, file)))
-	}
-	t.must(os.Remove(dir))
+	// cgroup.procs first: without it no group passes for a cgroup that lacks a file or two.
+	t.must(os.Remove(filepath.Join(dir, "cgroup.procs")))
+	t.must(os.RemoveAll(dir))
 }
 
 func (t *Tree) must(err error) {
