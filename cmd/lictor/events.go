@@ -63,7 +63,7 @@ func (a *App) listEvents(ctx context.Context, args []string, o eventOptions) err
 	t := eventTable(o.follow)
 	err = a.read(ctx, func(ctx context.Context, s events.Store) error {
 		if len(args) == 1 {
-			run, err := s.Resolve(ctx, args[0])
+			run, err := a.resolve(ctx, s, args[0])
 			if err != nil {
 				return err
 			}

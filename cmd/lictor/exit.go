@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // Exit statuses of lictor's own making. `lictor run` passes on the status of the command it ran, except for these.
@@ -56,10 +58,18 @@ func withHint(err error, hint string) error {
 	return &hintError{err: err, hint: hint}
 }
 
-// report tells a person what went wrong and returns the exit status: 0 for nil, 1 unless err asks for another.
+// report tells a person what went wrong and returns the exit status: 0 for nil, 1 unless err asks for another. Errors that
+// were joined (one per argument) are told one by one; the first of them decides.
 func report(stderr io.Writer, err error) int {
 	if err == nil {
 		return 0
+	}
+	if list, ok := err.(interface{ Unwrap() []error }); ok && isJoin(err, list.Unwrap()) { //nolint:errorlint // only at the top
+		code := 0
+		for _, e := range list.Unwrap() {
+			code = cmp.Or(code, report(stderr, e))
+		}
+		return code
 	}
 	code := exitFailure
 	exit, asked := errors.AsType[*exitError](err)
@@ -74,4 +84,13 @@ func report(stderr io.Writer, err error) int {
 		fmt.Fprintf(stderr, "hint: %s\n", inert(h.hint))
 	}
 	return code
+}
+
+// isJoin tells what errors.Join made from what fmt.Errorf made with several %w.
+func isJoin(err error, parts []error) bool {
+	texts := make([]string, len(parts))
+	for i, e := range parts {
+		texts[i] = e.Error()
+	}
+	return err.Error() == strings.Join(texts, "\n")
 }

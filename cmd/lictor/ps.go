@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -73,14 +74,37 @@ func (a *App) listRuns(ctx context.Context, s events.Store, q events.RunQuery) (
 	if err != nil {
 		return nil, err
 	}
+	if err := dropUnlisted(ctx, s, q, live, runs); err != nil {
+		return nil, err
+	}
 	intents, err := liveIntents(ctx, s, runs)
 	if err != nil {
 		return nil, err
 	}
-	if q.AnalysisID != "" || q.Limit > 0 {
-		live = only(live, runs)
-	}
 	return list(runs, live, intents), nil
+}
+
+// dropUnlisted removes from live what the store knows and q did not select, such as a run whose record is complete and
+// whose ledger is about to be released. What stays is in runs, or known to the kernel alone.
+func dropUnlisted(ctx context.Context, s events.Store, q events.RunQuery, live map[events.RunID]*Live, runs []*events.Run) error {
+	selected := map[events.RunID]bool{}
+	for _, r := range runs {
+		selected[r.Run] = true
+	}
+	for id, l := range live {
+		if selected[id] {
+			continue
+		}
+		_, err := s.Run(ctx, id)
+		if err != nil && !errors.Is(err, events.ErrNotFound) {
+			return err
+		}
+		otherAnalysis := q.AnalysisID != "" && (l.Record == nil || l.Record.AnalysisID != q.AnalysisID)
+		if err == nil || otherAnalysis {
+			delete(live, id)
+		}
+	}
+	return nil
 }
 
 // liveIntents returns the intents to end runs that are still alive.
@@ -95,17 +119,6 @@ func liveIntents(ctx context.Context, s events.Store, runs []*events.Run) ([]eve
 		return nil, nil
 	}
 	return s.Events(ctx, events.EventQuery{Kinds: []events.Kind{events.KindIntent, events.KindTerm}, Since: since})
-}
-
-// only keeps what belongs to runs.
-func only(live map[events.RunID]*Live, runs []*events.Run) map[events.RunID]*Live {
-	kept := map[events.RunID]*Live{}
-	for _, r := range runs {
-		if l := live[r.Run]; l != nil {
-			kept[r.Run] = l
-		}
-	}
-	return kept
 }
 
 func (a *App) psTable(runs []listed) *table {

@@ -41,7 +41,7 @@ func newShowCommand(app *App) *cobra.Command {
 }
 
 func (a *App) show(ctx context.Context, s events.Store, name string, o showOptions) error {
-	run, err := s.Resolve(ctx, name)
+	run, err := a.resolve(ctx, s, name)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ const lastEvents = 10
 
 // statusOf describes one run as systemctl status describes a unit.
 func (a *App) statusOf(ctx context.Context, s events.Store, name string, asJSON bool) error {
-	run, err := s.Resolve(ctx, name)
+	run, err := a.resolve(ctx, s, name)
 	if err != nil {
 		return err
 	}

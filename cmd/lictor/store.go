@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/scidex/lictor/events"
@@ -46,6 +48,29 @@ func (a *App) read(ctx context.Context, fn func(context.Context, events.Store) e
 	}
 	defer store.Close()
 	return a.explainStore(fn(ctx, store))
+}
+
+// resolve finds the run that a person means. One that only the kernel knows (it is in no record, or in that of another
+// store) is found too.
+func (a *App) resolve(ctx context.Context, s events.Store, text string) (*events.Run, error) {
+	run, err := s.Resolve(ctx, text)
+	if !errors.Is(err, events.ErrNotFound) || text == "" {
+		return run, err
+	}
+	var found *events.Run
+	for id, l := range a.live(ctx) {
+		if l.Record == nil || !strings.HasPrefix(string(id), text) && l.Record.AnalysisID != text {
+			continue
+		}
+		if found != nil {
+			return nil, fmt.Errorf("%w: %q", events.ErrAmbiguous, text)
+		}
+		found = l.Record
+	}
+	if found == nil {
+		return nil, err
+	}
+	return found, nil
 }
 
 // explainStore adds what helps to the errors of a store that a person can do something about.

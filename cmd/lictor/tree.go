@@ -60,7 +60,7 @@ func (a *App) treeRuns(ctx context.Context, s events.Store, args []string) ([]li
 	if len(args) == 0 {
 		return a.listRuns(ctx, s, events.RunQuery{Live: true})
 	}
-	run, err := s.Resolve(ctx, args[0])
+	run, err := a.resolve(ctx, s, args[0])
 	if err != nil {
 		return nil, err
 	}

@@ -34,7 +34,7 @@ func newWhyCommand(app *App) *cobra.Command {
 }
 
 func (a *App) why(ctx context.Context, s events.Store, args []string, asJSON bool) error {
-	run, err := whichRun(ctx, s, args)
+	run, err := a.whichRun(ctx, s, args)
 	if err != nil {
 		return err
 	}
@@ -54,9 +54,9 @@ func (a *App) why(ctx context.Context, s events.Store, args []string, asJSON boo
 }
 
 // whichRun returns the run that was named, or the one that was killed last.
-func whichRun(ctx context.Context, s events.Store, args []string) (*events.Run, error) {
+func (a *App) whichRun(ctx context.Context, s events.Store, args []string) (*events.Run, error) {
 	if len(args) == 1 {
-		return s.Resolve(ctx, args[0])
+		return a.resolve(ctx, s, args[0])
 	}
 	ends, err := s.Events(ctx, events.EventQuery{Kinds: []events.Kind{events.KindEnded}, KillsOnly: true, Last: 1})
 	if err != nil {
