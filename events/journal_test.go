@@ -31,20 +31,65 @@ func listen(t *testing.T, path string) *net.UnixConn {
 	return conn
 }
 
-// receive reads and parses one entry.
+// fill writes to a socket until it takes nothing more from anybody. How much that is depends on the machine
+// (net.unix.max_dgram_qlen is 10, or 512 where systemd set it) and, for each sender, on its buffer.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	for full := false; !full; {
+		conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		full = true
+		for {
+			conn.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
+			if _, err := conn.Write([]byte("FILLER=1\n")); err != nil {
+				break
+			}
+			full = false
+		}
+	}
+}
+
+// receive reads and parses the next entry that is not filler.
 func receive(t *testing.T, conn *net.UnixConn) map[string]string {
 	t.Helper()
-	conn.SetReadDeadline(time.Now().Add(5 * time.Second))
-	b := make([]byte, 1<<18)
-	n, err := conn.Read(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fields, err := parseEntry(b[:n])
+	fields, err := next(conn, 5*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return fields
+}
+
+// drain returns what is in a socket's buffer.
+func drain(t *testing.T, conn *net.UnixConn) []map[string]string {
+	t.Helper()
+	var entries []map[string]string
+	for {
+		fields, err := next(conn, 50*time.Millisecond)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return entries
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries = append(entries, fields)
+	}
+}
+
+func next(conn *net.UnixConn, patience time.Duration) (map[string]string, error) {
+	for b := make([]byte, 1<<18); ; {
+		conn.SetReadDeadline(time.Now().Add(patience))
+		n, err := conn.Read(b)
+		if err != nil {
+			return nil, err
+		}
+		fields, err := parseEntry(b[:n])
+		if err != nil || fields["FILLER"] == "" {
+			return fields, err
+		}
+	}
 }
 
 // parseEntry reads the native protocol as journald does (https://systemd.io/JOURNAL_NATIVE_PROTOCOL).
@@ -227,6 +272,7 @@ func TestJournalHangs(t *testing.T) {
 		t.Run(fmt.Sprintf("running=%t", running), func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "socket")
 			server := listen(t, path)
+			fill(t, path)
 			j := events.NewJournal(events.JournalOptions{Socket: path, Queue: 50})
 			done := make(chan error, 1)
 			if running {
@@ -268,31 +314,14 @@ func TestJournalHangs(t *testing.T) {
 	}
 }
 
-// drain returns what is in a socket's buffer.
-func drain(t *testing.T, conn *net.UnixConn) []map[string]string {
-	t.Helper()
-	var entries []map[string]string
-	for b := make([]byte, 1<<18); ; {
-		conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-		n, err := conn.Read(b)
-		if err != nil {
-			return entries
-		}
-		fields, err := parseEntry(b[:n])
-		if err != nil {
-			t.Fatal(err)
-		}
-		entries = append(entries, fields)
-	}
-}
-
 // journald was slow and reads again: nothing is lost.
 func TestJournalRecovers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	server := listen(t, path)
+	fill(t, path)
 	j := startJournal(t, events.JournalOptions{Socket: path})
 	r := eventstest.NewRun("7f3k7m1d2c5h")
-	const sent = 100 // far more than the socket holds (net.unix.max_dgram_qlen is 10)
+	const sent = 100
 	for i := range sent {
 		j.Send(events.NewEvent(r, events.KindIntent, i, time.Now()), r)
 	}
@@ -356,13 +385,14 @@ func TestJournalCloseSends(t *testing.T) {
 func TestJournalRunEndsWithContext(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	server := listen(t, path)
+	fill(t, path)
 	j := events.NewJournal(events.JournalOptions{Socket: path})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- j.Run(ctx) }()
 	r := eventstest.NewRun("7f3k7m1d2c5h")
 	const sent = 40
-	for i := range sent { // the socket is full before the last
+	for i := range sent {
 		j.Send(events.NewEvent(r, events.KindIntent, i, time.Now()), r)
 	}
 	cancel()

@@ -6,7 +6,6 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -73,8 +72,8 @@ func OpenSQLiteReadOnly(path string) (*SQLite, error) {
 }
 
 // createFile makes an empty database file that nobody else can read. SQLite would create it with the umask's mode, and
-// gives its log and shared-memory files the mode of the database. An existing file is not opened: closing it would drop
-// the locks of another handle in this process.
+// gives its log and shared-memory files the mode of the database. The file is not opened for that: closing it would drop
+// the locks of another handle in this process, because POSIX locks belong to the process.
 func createFile(path string) error {
 	if _, err := os.Stat(path); err == nil {
 		return accessible(path, unix.R_OK|unix.W_OK)
@@ -82,14 +81,10 @@ func createFile(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
+	if err := unix.Mknod(path, unix.S_IFREG|0o600, 0); err != nil && !errors.Is(err, unix.EEXIST) {
+		return &os.PathError{Op: "create", Path: path, Err: err}
 	}
-	if err != nil {
-		return err
-	}
-	return f.Close()
+	return nil
 }
 
 // accessible returns why a file cannot be opened: SQLite does not say.

@@ -3,6 +3,7 @@ package events_test
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,6 +45,22 @@ func TestSQLiteProcesses(t *testing.T) {
 	}
 	if want := processes * childRuns; len(runs) != want || kills != want {
 		t.Errorf("%d ended runs and %d kills, want %d", len(runs), kills, want)
+	}
+}
+
+// Several handles in one process, on a store that does not exist yet.
+func TestSQLiteHandles(t *testing.T) {
+	for round := range 10 {
+		path := filepath.Join(t.TempDir(), fmt.Sprint(round), "lictor.db")
+		var wg sync.WaitGroup
+		for h := range 8 {
+			wg.Go(func() {
+				if err := launch(t.Context(), path, fmt.Sprintf("h%d", h), io.Discard); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
 	}
 }
 
