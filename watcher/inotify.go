@@ -14,11 +14,12 @@ import (
 )
 
 const (
-	// rearmAfter is how long a file that changed is left unwatched. A cgroup at its limit changes memory.events every
-	// 10 ms for as long as it thrashes.
+	// rearmAfter is the least time between two notices of a file that changes all the time. A cgroup at its limit changes
+	// memory.events every 10 ms for as long as it thrashes.
 	rearmAfter = 250 * time.Millisecond
 
-	// batchGap is the least time between two batches, so that many runs that thrash at once cost few wake-ups.
+	// batchGap is the least time between batches when they come thick and fast, so that many runs that thrash at once cost
+	// few wake-ups.
 	batchGap = 20 * time.Millisecond
 )
 
@@ -49,9 +50,10 @@ type Notice struct {
 //
 // A watch on a cgroup directory reports every change of every file in it, and there is no filter by name; memory.events
 // of a thrashing run alone would wake its reader a hundred times a second. So the files are watched one by one, those
-// that can change that often with IN_ONESHOT: the kernel drops the watch with its first event, and nothing is sent, queued or
-// woken until Run puts it back. Since a change between the two is not told, each is followed by a notice of its own.
-// cgroup.events, which says that the last process has gone, is told at once and always.
+// that can change that often with IN_ONESHOT: the kernel drops the watch with its first event, and nothing is sent,
+// queued or woken until Run puts it back: at once the first time, after a pause when it fires again. The notice follows
+// the watch, so no change goes unseen. cgroup.events, which says that the last process has gone, is told at once and
+// always.
 type Notifier struct {
 	file *os.File
 	fd   int // of file; used under mu while !closed
@@ -60,25 +62,25 @@ type Notifier struct {
 	closed  bool
 	last    WatchID
 	watches map[WatchID]*watch
-	byWD    map[int32]subject
-	spent   []spentFile // in the order of due
+	byWD    map[int32]*subject
+	spent   []spentFile // one-shot watches that have fired, in the order of due
 }
 
 type watch struct {
-	dir   int // O_PATH: a removed cgroup's name can be used again, its directory cannot
-	path  string
-	files []string // those with a one-shot watch
-	wds   []int32
+	dir  int // O_PATH: a removed cgroup's name can be used again, its directory cannot
+	path string
+	wds  []int32
 }
 
 type subject struct {
 	id      WatchID
 	name    string // "" for a watch on the directory
 	oneShot bool
+	told    time.Time // when the last notice was made, for a one-shot watch
 }
 
 type spentFile struct {
-	subject
+	*subject
 	due time.Time
 }
 
@@ -93,7 +95,7 @@ func NewNotifier() (*Notifier, error) {
 		file:    os.NewFile(uintptr(fd), "inotify"), // non-blocking, so the runtime's poller waits for it
 		fd:      fd,
 		watches: map[WatchID]*watch{},
-		byWD:    map[int32]subject{},
+		byWD:    map[int32]*subject{},
 	}, nil
 }
 
@@ -104,7 +106,7 @@ func NewNotifier() (*Notifier, error) {
 func (n *Notifier) Add(dir string, files ...string) (WatchID, error) {
 	return n.add(dir, func(id WatchID, w *watch) error {
 		for _, name := range files {
-			s := subject{id: id, name: name, oneShot: name != "cgroup.events"}
+			s := &subject{id: id, name: name, oneShot: name != "cgroup.events"}
 			err := n.arm(w, s, unix.IN_MASK_CREATE)
 			if err != nil && !errors.Is(err, os.ErrNotExist) {
 				return err
@@ -121,7 +123,7 @@ func (n *Notifier) Add(dir string, files ...string) (WatchID, error) {
 // inside those wakes anybody.
 func (n *Notifier) AddChildren(dir string) (WatchID, error) {
 	return n.add(dir, func(id WatchID, w *watch) error {
-		return n.arm(w, subject{id: id}, unix.IN_MASK_CREATE)
+		return n.arm(w, &subject{id: id}, unix.IN_MASK_CREATE)
 	})
 }
 
@@ -146,7 +148,7 @@ func (n *Notifier) add(dir string, arm func(WatchID, *watch) error) (WatchID, er
 }
 
 // arm adds the kernel's watch for s. The caller holds mu.
-func (n *Notifier) arm(w *watch, s subject, flags uint32) error {
+func (n *Notifier) arm(w *watch, s *subject, flags uint32) error {
 	path := "/proc/self/fd/" + strconv.Itoa(w.dir)
 	switch {
 	case s.name == "":
@@ -208,19 +210,14 @@ func (n *Notifier) Close() error {
 }
 
 // Run sends batches of notices, each without duplicates, until ctx is done or the Notifier is closed; then it returns
-// nil. Nothing wakes it while nothing happens. A receiver that lets it wait delays notices and loses none.
+// nil. Nothing wakes it while nothing happens. A receiver that lets it wait delays notices and loses none. A batch may
+// still tell of a watch that was removed while the batch was under way.
 func (n *Notifier) Run(ctx context.Context, out chan<- []Notice) error {
 	stop := context.AfterFunc(ctx, func() { _ = n.file.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	gap := time.NewTimer(0)
-	defer gap.Stop()
 	buf := make([]byte, 64<<10)
+	var last time.Time
 	for {
-		select {
-		case <-gap.C:
-		case <-ctx.Done():
-			return nil
-		}
 		batch, err := n.read(ctx, buf)
 		if ctx.Err() != nil || errors.Is(err, os.ErrClosed) {
 			return nil
@@ -228,13 +225,18 @@ func (n *Notifier) Run(ctx context.Context, out chan<- []Notice) error {
 		if err != nil {
 			return err
 		}
-		if len(batch) > 0 {
-			select {
-			case out <- batch:
-			case <-ctx.Done():
-				return nil
-			}
+		if len(batch) == 0 {
+			continue
 		}
-		gap.Reset(batchGap)
+		select {
+		case out <- batch:
+		case <-ctx.Done():
+			return nil
+		}
+		now := time.Now()
+		if now.Sub(last) < batchGap {
+			pause(ctx, batchGap)
+		}
+		last = now
 	}
 }
