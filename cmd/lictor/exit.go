@@ -64,7 +64,7 @@ func report(stderr io.Writer, err error) int {
 	if err == nil {
 		return 0
 	}
-	if list, ok := err.(interface{ Unwrap() []error }); ok && isJoin(err, list.Unwrap()) { //nolint:errorlint // only at the top
+	if list, ok := err.(interface{ Unwrap() []error }); ok && isJoin(err, list.Unwrap()) {
 		code := 0
 		for _, e := range list.Unwrap() {
 			code = cmp.Or(code, report(stderr, e))
