@@ -30,7 +30,7 @@ const exitMark = "\x16testbed exit "
 func (c *remoteCommand) script(scope string) string {
 	return fmt.Sprintf(`exec 2>&1 3<&0 </dev/null
 { cat <&3; systemctl kill --signal=KILL %[1]s; } >/dev/null 2>&1 &
-cd %[2]s && {
+mkdir -p %[2]s && cd %[2]s && { # a package without data files has no directory yet
 env %[3]s systemd-run --quiet --scope --collect --unit=%[1]s -p OOMPolicy=continue -p TasksMax=infinity -- %[4]s 2>&1 3<&-
 } 2>/dev/null
 printf '\026testbed exit %%d\n' $?`,
