@@ -18,6 +18,13 @@ var errNotAsked = errors.New("not asked: the main process exited by itself at on
 func (k *Keeper) Finish(ctx context.Context) (*events.Run, error) {
 	e := Evidence{LeaderPID: k.LeaderPID, Comm: k.Comm, LedgerPath: k.Box.Ledger.Path(), Started: k.Started,
 		RuntimeMax: k.RuntimeMax, Alive: k.recorded(ctx)}
+	last, err := readLast(k.Box.Ledger)
+	if err != nil {
+		k.Log.Warn("exit status not read from the ledger", logRun, k.Run.Run, logError, err)
+	}
+	if last != nil {
+		e.Exit, e.LeaderAt, e.Alive = &last.Exit, last.Boottime, last.Alive
+	}
 	return k.conclude(ctx, e, nil)
 }
 
@@ -45,7 +52,7 @@ func (k *Keeper) recorded(ctx context.Context) Counters {
 func (k *Keeper) conclude(ctx context.Context, e Evidence, s *session) (*events.Run, error) {
 	k.gather(ctx, &e, s)
 	v := Decide(e)
-	run := k.finished(ctx, e, v, s.seenSteps())
+	run := k.finished(ctx, e, v, s)
 	err := k.Recorder.End(ctx, run, k.lastEvents(ctx, run, e, v)...)
 	if err != nil && !errors.Is(err, events.ErrAlreadyEnded) {
 		return run, fmt.Errorf("end of run %s not recorded, its ledger is kept: %w", run.Run, err)
@@ -129,7 +136,7 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // finished is the record of the run with its end.
-func (k *Keeper) finished(ctx context.Context, e Evidence, v Verdict, steps []events.Step) *events.Run {
+func (k *Keeper) finished(ctx context.Context, e Evidence, v Verdict, s *session) *events.Run {
 	run := *k.Run
 	run.State, run.Reason, run.By = v.State, v.Reason, v.By
 	run.Exit = exitRecord(e.Exit)
@@ -137,9 +144,9 @@ func (k *Keeper) finished(ctx context.Context, e Evidence, v Verdict, steps []ev
 	run.Victims = k.withCommands(e.victims(v.TerminalOOM))
 	u := readUsage(k.Box.Ledger)
 	run.Usage = events.Usage{MemoryPeakBytes: u.peak, CPUSeconds: u.cpu, TasksPeak: u.tasks}
-	run.EndedAt, run.Usage.WallSeconds = k.end(e)
+	run.EndedAt, run.Usage.WallSeconds = k.end(e, s != nil)
 	run.Survivors = k.survivors(ctx)
-	run.Escalation = k.escalation(ctx, e, v, steps, &run)
+	run.Escalation = k.escalation(ctx, e, v, s.seenSteps(), &run)
 	run.Evidence = e.sources()
 	if k.Advise != nil {
 		run.Advice = k.Advise(&run)
@@ -159,8 +166,8 @@ func (k *Keeper) withCommands(vs []events.Victim) []events.Victim {
 
 // end says when the run ended and how long it took. A keeper that was there knows; one that comes later reads when
 // systemd removed the scope's cgroup, which is the last change to the ledger's directory.
-func (k *Keeper) end(e Evidence) (*time.Time, *float64) {
-	if e.LeaderAt != 0 {
+func (k *Keeper) end(e Evidence, present bool) (*time.Time, *float64) {
+	if present {
 		at, wall := k.Clock.Now().UTC(), seconds(k.Clock.Boottime()-k.Started)
 		return &at, &wall
 	}
@@ -239,6 +246,14 @@ func (k *Keeper) lastEvents(ctx context.Context, run *events.Run, e Evidence, v 
 		ev := events.NewEvent(run, events.KindOOM, len(prior), at)
 		fillOOM(&ev, e, v.TerminalOOM)
 		list = append(list, ev)
+	}
+	if untold, found := orphansUntold(e.Intents); found {
+		prior, err := k.Recorder.Events(ctx, events.EventQuery{Run: run.Run, Kinds: []events.Kind{events.KindOrphans}})
+		if err == nil && len(prior) == 0 {
+			ev := events.NewEvent(run, events.KindOrphans, 0, at)
+			fillOrphans(&ev, untold)
+			list = append(list, ev)
+		}
 	}
 	return append(list, endedEvent(run, at))
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/scidex/lictor/cgroup"
 	"github.com/scidex/lictor/events"
+	"golang.org/x/sys/unix"
 )
 
 // next does what is due and says when to come again (0: when something happens) and whether the run is over.
@@ -20,12 +21,10 @@ func (s *session) next() (wake time.Duration, over bool) {
 		if wake := s.patience(); wake > s.Clock.Boottime() {
 			return wake, false
 		}
-		s.beginOrphans()
+		s.enforcer = s.newEnforcer()
+		s.enforcer.Begin(s.ctx, s.enforcer.OrphanIntent(s.ctx), s.Grace)
 	}
 	wake, over = s.enforcer.Step(s.ctx)
-	if over && s.orphans != nil {
-		s.recordOrphans()
-	}
 	if !over && s.poll > 0 {
 		wake = soonest(wake, s.Clock.Boottime()+emptyPoll)
 	}
@@ -59,7 +58,7 @@ func (s *session) enforceDeadline() (wake time.Duration) {
 		return s.enforceDeadline()
 	}
 	s.enforcer = s.newEnforcer()
-	s.enforcer.Begin(s.ctx, events.ReasonTimeout, "lictor", nil, s.Grace)
+	s.enforcer.Begin(s.ctx, NewIntent(s.Clock, events.ReasonTimeout, "lictor", nil, unix.SIGTERM), s.Grace)
 	wake, _ = s.enforcer.Step(s.ctx)
 	return wake
 }
@@ -79,67 +78,6 @@ func (s *session) patience() time.Duration {
 // pastLimit: systemd sends SIGTERM at the limit, so a main process that ended after it was most likely told to.
 func (s *session) pastLimit() bool {
 	return s.RuntimeMax > 0 && s.goneAt >= s.Started+s.RuntimeMax-clockSlack
-}
-
-// beginOrphans starts to end what the main process left behind.
-func (s *session) beginOrphans() {
-	pids, err := s.Box.Ledger.AllProcs()
-	if err != nil {
-		s.Log.Warn("left-over processes not listed", logRun, s.Run.Run, logError, err)
-	}
-	s.orphans = s.Processes.Describe(s.ctx, pids)
-	if s.orphans == nil {
-		s.orphans = []events.Process{}
-	}
-	s.enforcer = s.newEnforcer()
-	s.enforcer.Begin(s.ctx, events.ReasonOrphan, "lictor", nil, s.Grace)
-}
-
-// recordOrphans writes one event with every left-over process and what became of it.
-func (s *session) recordOrphans() {
-	survivors, _ := s.Box.Ledger.AllProcs()
-	list := outcomes(s.orphans, s.enforcer.term, s.enforcer.kill, survivors)
-	s.orphans = nil
-	if len(list) == 0 {
-		return // they had gone by themselves before anybody was signalled
-	}
-	s.incident(events.KindOrphans, s.Clock.Now(), func(e *events.Event) {
-		e.Reason = events.ReasonOrphan
-		e.PID = &list[0].PID
-		e.Detail = detail(events.OrphansDetail{Processes: list})
-	})
-}
-
-// outcomes says of each process that was signalled how it ended; those that nobody signalled are left out, those that
-// appeared meanwhile (a fork during the grace) are added by pid alone.
-func outcomes(seen []events.Process, term, kill, survivors []int) []events.Process {
-	how := map[int]string{}
-	for _, pid := range term {
-		how[pid] = "term"
-	}
-	for _, pid := range kill {
-		how[pid] = "kill"
-	}
-	for _, pid := range survivors {
-		how[pid] = "survived"
-	}
-	list := []events.Process{}
-	for _, p := range seen {
-		if o, ok := how[p.PID]; ok {
-			p.Outcome = o
-			list = append(list, p)
-			delete(how, p.PID)
-		}
-	}
-	for _, pids := range [][]int{term, kill, survivors} {
-		for _, pid := range pids {
-			if o, ok := how[pid]; ok {
-				list = append(list, events.Process{PID: pid, Outcome: o})
-				delete(how, pid)
-			}
-		}
-	}
-	return list
 }
 
 func soonest(a, b time.Duration) time.Duration {

@@ -27,6 +27,8 @@ type Enforcer struct {
 	wake   time.Duration // CLOCK_BOOTTIME at which to call Step again; 0: when something changes
 	term   []int         // who got SIGTERM
 	kill   []int         // who got SIGKILL
+
+	orphans []events.Process // of an orphan intent
 }
 
 // recordTimeout bounds one write to the store on the way to a signal: a full disk or a stuck one must not keep a run-away
@@ -35,10 +37,10 @@ const recordTimeout = 2 * time.Second
 
 // Begin announces an ending: the intent is written and the escalation starts with the next Step. Grace 0 means SIGKILL
 // follows at once.
-func (e *Enforcer) Begin(ctx context.Context, reason events.Reason, by string, uid *uint32, grace time.Duration) {
-	e.intent = NewIntent(e.Clock, reason, by, uid, unix.SIGTERM)
+func (e *Enforcer) Begin(ctx context.Context, i Intent, grace time.Duration) {
+	e.intent = i
 	e.esc = Escalation{Grace: grace}
-	e.announce(ctx, e.intent, grace)
+	e.announce(ctx, i, grace)
 }
 
 // NewIntent is an intent of this process, now.
@@ -112,7 +114,11 @@ func (e *Enforcer) Step(ctx context.Context) (wake time.Duration, over bool) {
 	case ActionKill:
 		e.killAll(ctx)
 	}
-	return wake, e.esc.Phase == PhaseEmpty || e.esc.Phase == PhaseSurvived
+	over = e.esc.Phase == PhaseEmpty || e.esc.Phase == PhaseSurvived
+	if over && e.intent.Reason == events.ReasonOrphan {
+		e.recordOrphans(ctx)
+	}
+	return wake, over
 }
 
 func (e *Enforcer) terminate(ctx context.Context) {
@@ -194,8 +200,8 @@ func (e *Enforcer) step(ctx context.Context, kind events.Kind, signal string, pi
 }
 
 // End carries an ending through: Begin, then Step until it is over or ctx ends. It returns the final phase.
-func (e *Enforcer) End(ctx context.Context, reason events.Reason, by string, uid *uint32, grace time.Duration) Phase {
-	e.Begin(ctx, reason, by, uid, grace)
+func (e *Enforcer) End(ctx context.Context, i Intent, grace time.Duration) Phase {
+	e.Begin(ctx, i, grace)
 	for {
 		wake, over := e.Step(ctx)
 		if over || ctx.Err() != nil {

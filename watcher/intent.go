@@ -27,6 +27,8 @@ type Intent struct {
 	Action string `json:"action"`
 	Signal string `json:"signal,omitempty"` // the first one
 	Author int    `json:"author"`           // pid of the process that acts
+	// Processes are the left-overs that an orphan intent is about, the first few of them.
+	Processes []events.Process `json:"processes,omitempty"`
 	// Outcome is empty until the signal was sent, then "sent", or "void" if nobody was there to get it.
 	Outcome string `json:"outcome,omitempty"`
 }
@@ -44,6 +46,9 @@ const (
 )
 
 const xattrIntent = "user.lictor.intent."
+
+// maxIntentProcesses caps the list on the ledger: the kernel holds at most 128 KiB of attributes for one cgroup.
+const maxIntentProcesses = 64
 
 // mark writes an intent onto the ledger under a name of its own; two processes that act at once do not meet.
 func (i Intent) mark(ledger *cgroup.Group, name string) error {

@@ -37,7 +37,6 @@ type session struct {
 	goneAt   time.Duration // when we were told
 	exit     *Exit         // nil if its parent cannot say
 	enforcer *Enforcer
-	orphans  []events.Process
 	overdue  bool // RuntimeMax and its slack have passed
 
 	mu           sync.Mutex
@@ -84,6 +83,10 @@ func (s *session) leaderEnded(end leaderEnd) {
 		return
 	}
 	s.exit = &end.exit
+	err := Last{Exit: end.exit, Boottime: s.goneAt, Alive: s.alive}.mark(s.Box.Ledger)
+	if err != nil && !errors.Is(err, cgroup.ErrGone) {
+		s.Log.Warn("exit status not written to the ledger", logRun, s.Run.Run, logError, err)
+	}
 }
 
 // look reads the counters and records what is new.

@@ -27,8 +27,8 @@ type Target interface {
 
 // Exit is how the main process ended: by Signal if that is not 0, else with Code.
 type Exit struct {
-	Code   int
-	Signal syscall.Signal
+	Code   int            `json:"code"`
+	Signal syscall.Signal `json:"signal"`
 }
 
 // UnitState is what systemd says about a scope, see org.freedesktop.systemd1(5).

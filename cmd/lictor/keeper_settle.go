@@ -10,6 +10,7 @@ import (
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
 	"github.com/scidex/lictor/watcher"
+	"golang.org/x/sys/unix"
 )
 
 // maxUnlaunched is the age after which a ledger without facts belongs to nobody: its launcher died before it came so far,
@@ -122,6 +123,13 @@ func (s *settler) finish(ctx context.Context, led *scope.Ledger, populated bool)
 		return err
 	}
 	defer k.closeKernel()
+	if k.run.State.Final() { // its keeper died between record and release
+		if populated {
+			return nil // survivors of SIGKILL; the record names them
+		}
+		s.acted = append(s.acted, "released "+string(led.Run))
+		return s.launcher.Release(ctx, led.Run)
+	}
 	w := k.keeper(rec, led.Run, watcher.Box{Ledger: led.Group, Ancestors: led.Facts.Ancestors})
 	w.Started, w.Grace = led.Facts.Started, led.Facts.Grace
 	if d := led.Facts.Deadline; d != nil {
@@ -140,12 +148,8 @@ func (s *settler) finish(ctx context.Context, led *scope.Ledger, populated bool)
 	return err
 }
 
-// end terminates a run that nobody keeps any more: abandoned, or overdue.
+// end terminates a run that nobody keeps any more: abandoned or overdue, or left-overs of one whose main process is gone.
 func (s *settler) end(ctx context.Context, led *scope.Ledger, k *keeping, w *watcher.Keeper) error {
-	reason := events.ReasonAbandoned
-	if d := led.Facts.Deadline; d != nil && cgroup.Boottime() > *d {
-		reason = events.ReasonTimeout
-	}
 	self, err := scope.Self()
 	if err != nil {
 		return err
@@ -155,10 +159,17 @@ func (s *settler) end(ctx context.Context, led *scope.Ledger, k *keeping, w *wat
 	}
 	e := &watcher.Enforcer{Run: k.run, Ledger: led.Group, Recorder: w.Recorder, Processes: w.Processes,
 		Clock: watcher.SystemClock, Log: k.log}
-	if phase := e.End(ctx, reason, "lictor", nil, led.Facts.Grace); phase != watcher.PhaseEmpty {
+	intent := watcher.NewIntent(watcher.SystemClock, events.ReasonAbandoned, "lictor", nil, unix.SIGTERM)
+	switch d := led.Facts.Deadline; {
+	case !led.Facts.Leader.Alive():
+		intent = e.OrphanIntent(ctx)
+	case d != nil && cgroup.Boottime() > *d:
+		intent.Reason = events.ReasonTimeout
+	}
+	if phase := e.End(ctx, intent, led.Facts.Grace); phase != watcher.PhaseEmpty {
 		return errors.New("some of its processes survive SIGKILL; they hang in the kernel")
 	}
-	s.acted = append(s.acted, fmt.Sprintf("ended %s (%s)", led.Run, reason))
+	s.acted = append(s.acted, fmt.Sprintf("ended what was left of %s (%s)", led.Run, intent.Reason))
 	return nil
 }
 

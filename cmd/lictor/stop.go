@@ -152,7 +152,7 @@ func (r *reach) stop(ctx context.Context, grace *time.Duration) error {
 		g = *grace
 	}
 	by, uid := me()
-	if phase := r.enforcer().End(ctx, events.ReasonStop, by, uid, g); phase == watcher.PhaseSurvived {
+	if phase := r.enforcer().End(ctx, watcher.NewIntent(watcher.SystemClock, events.ReasonStop, by, uid, unix.SIGTERM), g); phase == watcher.PhaseSurvived {
 		return fmt.Errorf("%s: some of its processes survive SIGKILL; they hang in the kernel", r.led.Run)
 	}
 	return r.recorded(ctx)
