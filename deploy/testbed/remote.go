@@ -58,13 +58,16 @@ func (g *guest) run(ctx context.Context, c *remoteCommand, out io.Writer, signal
 	if err := cmd.Start(); err != nil {
 		return 0, fmt.Errorf("guest %q: run: %w", g.Name, err)
 	}
-	ended := make(chan error, 1) // one slot: the goroutine ends with ssh even when nobody waits any more
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan ending, 1) // one slot: the goroutine ends with ssh even when nobody waits any more
+	go func() { ended <- ending{cmd.Wait()} }()
 	return g.attend(ctx, scope, cmd, alive, marks.seen, ended, signals)
 }
 
+// An ending is what ssh came to.
+type ending struct{ err error }
+
 // attend waits for the end of a running command: the exit mark and then the end of ssh.
-func (g *guest) attend(ctx context.Context, scope string, cmd *exec.Cmd, alive io.Closer, seen <-chan int, ended <-chan error, signals <-chan os.Signal) (int, error) {
+func (g *guest) attend(ctx context.Context, scope string, cmd *exec.Cmd, alive io.Closer, seen <-chan int, ended <-chan ending, signals <-chan os.Signal) (int, error) {
 	var late <-chan time.Time // fires grace after the first request to end
 	for {
 		select {
@@ -80,12 +83,12 @@ func (g *guest) attend(ctx context.Context, scope string, cmd *exec.Cmd, alive i
 			return 0, ctx.Err()
 		case status := <-seen:
 			return status, g.drain(scope, cmd, alive, ended)
-		case err := <-ended:
+		case end := <-ended:
 			select {
 			case status := <-seen:
 				return status, nil
 			default:
-				return 0, fmt.Errorf("guest %q: connection lost: %w", g.Name, err)
+				return 0, fmt.Errorf("guest %q: connection lost: %w", g.Name, end.err)
 			}
 		}
 	}
@@ -104,7 +107,7 @@ func (g *guest) signal(ctx context.Context, scope string, sig syscall.Signal) {
 var errHeldOpen = errors.New("output held open by a process left over")
 
 // drain waits for the end of the output.
-func (g *guest) drain(scope string, cmd *exec.Cmd, alive io.Closer, ended <-chan error) error {
+func (g *guest) drain(scope string, cmd *exec.Cmd, alive io.Closer, ended <-chan ending) error {
 	_ = alive.Close()
 	select {
 	case <-ended:
@@ -116,7 +119,7 @@ func (g *guest) drain(scope string, cmd *exec.Cmd, alive io.Closer, ended <-chan
 }
 
 // abandon ends our end of the connection.
-func (g *guest) abandon(cmd *exec.Cmd, ended <-chan error) {
+func (g *guest) abandon(cmd *exec.Cmd, ended <-chan ending) {
 	_ = cmd.Process.Kill()
 	<-ended
 }
