@@ -41,8 +41,11 @@ func NewLauncher(m Manager) (*Launcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Launcher{manager: m, fs: fs}, nil
+	return NewLauncherAt(m, fs), nil
 }
+
+// NewLauncherAt is NewLauncher for a hierarchy that is already known.
+func NewLauncherAt(m Manager, fs cgroup.FS) *Launcher { return &Launcher{manager: m, fs: fs} }
 
 // Manager says which manager holds the scopes.
 func (l *Launcher) Manager() Manager { return l.manager }

@@ -176,3 +176,17 @@ func LocalOOMs(fs cgroup.FS, p string) (uint64, error) {
 	ev, err := g.MemoryEventsLocal()
 	return ev.OOM, err
 }
+
+// FleetMemory reads memory.current and memory.max of the cgroup at p.
+func FleetMemory(fs cgroup.FS, p string) (current uint64, limit cgroup.Value, err error) {
+	g, err := fs.Open(p)
+	if err != nil {
+		return 0, limit, err
+	}
+	defer g.Close()
+	if current, err = g.MemoryCurrent(); err != nil {
+		return 0, limit, err
+	}
+	limit, err = g.MemoryMax()
+	return current, limit, err
+}

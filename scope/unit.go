@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/godbus/dbus/v5"
 )
 
 // UnitState is what systemd says about a scope.
@@ -78,4 +80,21 @@ func hasJob(v any) bool {
 	}
 	id, _ := job[0].(uint32)
 	return id != 0
+}
+
+// Version asks the manager which systemd it is, such as "257.8-1~deb13u2".
+func (l *Launcher) Version(ctx context.Context) (string, error) {
+	b, err := l.connection(ctx)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var v dbus.Variant
+	err = b.raw.Object(systemdName, managerPath).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0,
+		systemdName+".Manager", "Version").Store(&v)
+	if err != nil {
+		return "", fmt.Errorf("version of systemd: %w", busError(err))
+	}
+	return text(v.Value()), nil
 }

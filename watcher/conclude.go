@@ -76,6 +76,7 @@ func (k *Keeper) gather(ctx context.Context, e *Evidence, s *session) {
 	e.Intents = k.intents(ctx)
 	if e.Ledger.OOMKill > 0 {
 		e.Ancestors = k.ancestors()
+		e.Around = k.around()
 		k.consultKernel(ctx, e)
 	}
 }

@@ -37,6 +37,8 @@ type Evidence struct {
 	Deactivating time.Duration // when systemd was first seen stopping the scope; 0 is never
 
 	Intents []Intent
+
+	Around []events.Evidence // how the host and lictor.slice stood when an out-of-memory kill was looked into
 }
 
 // sources lists what was consulted, whether it could be read and what it said: the proof that goes with a verdict.
@@ -49,6 +51,7 @@ func (e Evidence) sources() []events.Evidence {
 	if len(e.Intents) > 0 {
 		list = append(list, source("intent", nil, map[string]any{"intents": e.Intents}))
 	}
+	list = append(list, e.Around...)
 	if e.Ledger.OOMKill > 0 {
 		list = append(list, source("ancestors", nil, map[string]any{"oom": e.Ancestors}))
 		if e.KernelErr != nil {

@@ -10,6 +10,7 @@ import (
 func connect(app *App) {
 	app.Scopes = scopes{}
 	app.Settle = settleAll
+	app.Systemd = systemdVersion
 	app.Box = readBox
 	app.Probe = probeMachine
 	app.Processes = watcher.NewProcessTable()

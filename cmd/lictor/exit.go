@@ -80,10 +80,21 @@ func report(stderr io.Writer, err error) int {
 		return code
 	}
 	fmt.Fprintf(stderr, "lictor: %s\n", inert(err.Error()))
-	if h, ok := errors.AsType[*hintError](err); ok {
-		fmt.Fprintf(stderr, "hint: %s\n", inert(h.hint))
+	if hint := hintOf(err); hint != "" {
+		fmt.Fprintf(stderr, "hint: %s\n", inert(hint))
 	}
 	return code
+}
+
+// hintOf returns what helps: the outermost hint, else how to write the value that was refused.
+func hintOf(err error) string {
+	if h, ok := errors.AsType[*hintError](err); ok {
+		return h.hint
+	}
+	if l, ok := errors.AsType[*limitError](err); ok {
+		return l.Syntax
+	}
+	return ""
 }
 
 // isJoin tells what errors.Join made from what fmt.Errorf made with several %w.

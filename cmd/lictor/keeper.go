@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -104,6 +105,8 @@ func (k *keeping) keep(ctx context.Context, s *scope.Scope, signals *signals) (*
 func (k *keeping) keeper(rec watcher.Recorder, run scope.RunID, box watcher.Box) *watcher.Keeper {
 	fs := k.launcher.FS()
 	box.LocalOOMs = func(path string) (uint64, error) { return scope.LocalOOMs(fs, path) }
+	fleet := path.Dir(box.Ledger.Path())
+	box.Fleet = func() (uint64, cgroup.Value, error) { return scope.FleetMemory(fs, fleet) }
 	w := &watcher.Keeper{Run: k.run, Target: target{l: k.launcher, run: run}, Box: box, Recorder: rec,
 		Processes: watcher.NewProcessTable(), Clock: watcher.SystemClock, Log: k.log, Kernel: k.kernel, KernelErr: k.kernelNo,
 		Advise: func(r *events.Run) *events.Advice { return story{listed: listed{Run: r}, now: k.app.Now()}.advise() }}

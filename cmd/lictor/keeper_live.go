@@ -95,3 +95,10 @@ func (live *Live) read(g *cgroup.Group) {
 		live.PIDs = pids
 	}
 }
+
+// systemdVersion asks the manager of a mode. It does not need cgroups, since doctor asks on machines that have none.
+func systemdVersion(ctx context.Context, mode Mode) (string, error) {
+	l := scope.NewLauncherAt(scope.Manager(mode), cgroup.FS{})
+	defer l.Disconnect()
+	return l.Version(ctx)
+}

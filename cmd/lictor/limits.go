@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// How to write a value of each kind; the end of every message that refuses one.
+// How to write a value of each kind: the hint that goes with every message that refuses one.
 const (
 	sizeSyntax    = "write it like 512M, 2G or infinity"
 	timeSyntax    = "write it like 90, 30min, 1h 30min or infinity"
@@ -23,7 +23,7 @@ type limitError struct {
 }
 
 func (e *limitError) Error() string {
-	return fmt.Sprintf("%s %q: %s; %s", e.Flag, e.Text, e.Problem, e.Syntax)
+	return fmt.Sprintf("%s %q: %s", e.Flag, e.Text, e.Problem)
 }
 
 // ParseBytes reads a size in the syntax of systemd.resource-control(5): a number, possibly with a fraction, and one of the

@@ -25,7 +25,7 @@ func (c *Config) Limits(flags map[string]string, physical uint64) (events.Limits
 	if grace := r.seconds("grace", "TimeoutStopSec"); grace != nil {
 		l.GraceSeconds = *grace
 	} else {
-		r.keep(errors.New("grace: a run that ignores SIGTERM would never end; write it like 10s or 5min"))
+		r.keep(withHint(errors.New("grace: a run that ignores SIGTERM would never end"), "write it like 10s or 5min"))
 	}
 	r.keep(checkOOMPolicy(flagName("oom_policy"), l.OOMPolicy))
 	l.Default = r.defaults

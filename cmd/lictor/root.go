@@ -31,14 +31,19 @@ func newRootCommand(app *App) *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.PersistentFlags().BoolVar(&app.system, "system", false, "the system's manager (default for root)")
 	root.PersistentFlags().BoolVar(&app.user, "user", false, "the own user manager (default for everybody else)")
-	root.PersistentPreRunE = func(*cobra.Command, []string) error { return oneManager(app) }
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.Name() == "run" {
+			return refused(oneManager(app))
+		}
+		return oneManager(app)
+	}
 	root.AddCommand(commands(app)...)
 	return root
 }
 
 func oneManager(app *App) error {
 	if app.system && app.user {
-		return usageError("--system and --user: choose one")
+		return withHint(usageError("--system and --user: choose one"), "--system is root's, --user is your own")
 	}
 	return nil
 }

@@ -62,7 +62,7 @@ func parseGrace(text string) (*time.Duration, error) {
 	if text == "" {
 		return nil, nil
 	}
-	d, infinite, err := ParseTimespan("grace", text)
+	d, infinite, err := ParseTimespanOrZero("grace", text)
 	if err != nil || infinite {
 		return nil, errors.Join(err, withHint(usageError("grace %q: must be a time", text), "write it like 30s"))
 	}
@@ -114,7 +114,7 @@ func (a *App) oneRun(ctx context.Context, s *settler, text string, do func(conte
 	if err != nil {
 		return err
 	}
-	run, err := rec.store.Resolve(ctx, text)
+	run, err := a.resolve(ctx, rec.store, text)
 	if err != nil {
 		return a.explainStore(fmt.Errorf("%q: %w", text, err))
 	}
