@@ -22,8 +22,9 @@ type Group struct {
 	path string
 	id   uint64
 
-	mu sync.RWMutex // held for reading while fd is in use, so that Close cannot hand the number to somebody else
-	fd int          // -1 once closed
+	mu   sync.RWMutex // held for reading while fd is in use, so that Close cannot hand the number to somebody else
+	fd   int          // -1 once closed
+	pins []int        // descriptors of files, see Pin
 }
 
 func openGroup(fs FS, name string, dirfd int, file string) (*Group, error) {
@@ -51,15 +52,15 @@ func (g *Group) Path() string { return g.path }
 // ID is the cgroup id: the inode number of the directory, never given out twice while the machine runs.
 func (g *Group) ID() uint64 { return g.id }
 
-// FD is the directory's descriptor, for calls that are not made here (clone3 into the cgroup, inotify by way of
-// /proc/self/fd). It belongs to the group and is valid until Close; -1 after that.
+// FD is the directory's descriptor, for calls that are not made here: clone3 into the cgroup, or inotify by way of
+// /proc/self/fd (see [Group.Pin]). It belongs to the group and is valid until Close; -1 after that.
 func (g *Group) FD() int {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	return g.fd
 }
 
-// Close gives the descriptor back. Closing twice is harmless.
+// Close gives the descriptors back. Closing twice is harmless.
 func (g *Group) Close() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -67,7 +68,10 @@ func (g *Group) Close() error {
 		return nil
 	}
 	err := unix.Close(g.fd)
-	g.fd = -1
+	for _, pin := range g.pins {
+		unix.Close(pin)
+	}
+	g.fd, g.pins = -1, nil
 	return err
 }
 
