@@ -192,6 +192,7 @@ func thrash(t *testing.T, path string) testGroup {
 // TestNotifierThrash: what a thrashing cgroup costs its watcher, who looks at the counters at each notice, against the
 // watch on its directory that would be simpler. Emulation makes both dear; the ratio is what counts.
 func TestNotifierThrash(t *testing.T) {
+	inTestBed(t)
 	g := thrash(t, "/lictor-test-thrash")
 	directory := measure(t, "directory", g, func(ctx context.Context, look func()) { watchDirectory(ctx, t, g, look) })
 	files := measure(t, "files, one-shot", g, func(ctx context.Context, look func()) { watchFiles(ctx, t, g, look) })

@@ -293,6 +293,7 @@ func TestKernelLogBurst(t *testing.T) {
 
 // TestKernelLogGlobal: the host has no memory left, or somebody says so by sysrq.
 func TestKernelLogGlobal(t *testing.T) {
+	inTestBed(t)
 	log := openKernelLog(t)
 	g := newTestGroup(t, "/lictor-test-global", nil)
 	victim := g.sleeper(t)

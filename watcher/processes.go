@@ -39,7 +39,7 @@ const (
 // say, and who may be signalled is a pidfd's.
 type ProcessTable interface {
 	// Describe returns one Process for each pid, in the same order. What could not be read is nil or empty; a process that
-	// has gone has only its pid.
+	// has gone has only its pid, and one whose files block lacks its size, owner and command line.
 	Describe(ctx context.Context, pids []int) []events.Process
 }
 
@@ -85,8 +85,13 @@ func (t *ProcFS) Describe(ctx context.Context, pids []int) []events.Process {
 	return out
 }
 
-// describe fills p in, unless that takes too long.
+// describe fills p in: at once what cannot block, then the rest unless that takes too long.
 func (t *ProcFS) describe(ctx context.Context, p *events.Process) {
+	stat, err := readProcStat(p.PID)
+	if err != nil {
+		return
+	}
+	p.PPID, p.Comm, p.State, p.AgeSeconds = &stat.ppid, stat.comm, stat.state, stat.age()
 	ctx, cancel := context.WithTimeout(ctx, describeTime)
 	defer cancel()
 	select {
@@ -95,42 +100,28 @@ func (t *ProcFS) describe(ctx context.Context, p *events.Process) {
 		t.skipped.Add(1)
 		return
 	}
-	told := make(chan events.Process, 2) // room for the answer that comes after nobody waits for it
+	whole := make(chan events.Process, 1) // room for the answer that comes after nobody waits for it
+	known := *p
 	go func() {
 		defer func() { <-t.places }()
-		defer close(told)
-		readProcess(ctx, p.PID, func(known events.Process) { told <- known })
+		whole <- readRest(ctx, known, stat)
 	}()
-	for {
-		select {
-		case known, more := <-told:
-			if !more {
-				return
-			}
-			*p = known
-		case <-ctx.Done():
-			t.skipped.Add(1)
-			return
-		}
+	select {
+	case *p = <-whole:
+	case <-ctx.Done():
+		t.skipped.Add(1)
 	}
 }
 
 // gopsutilRoot makes gopsutil ignore HOST_PROC in the environment, which is the user's.
 var gopsutilRoot = common.EnvMap{common.HostProcEnvKey: "/proc"}
 
-// readProcess reads one process and tells first what cannot block, then everything. It is the only place that calls
-// gopsutil, and only for what has no bearing on who the process is: gopsutil opens each file by pid anew, so the start
-// time is compared before and after.
-func readProcess(ctx context.Context, pid int, tell func(events.Process)) {
-	before, err := readProcStat(pid)
-	if err != nil {
-		return
-	}
-	p := events.Process{PID: pid, PPID: &before.ppid, Comm: before.comm, State: before.state, AgeSeconds: before.age()}
-	tell(p)
+// readRest adds what can block. It is the only place that calls gopsutil, and only for what has no bearing on who the
+// process is: gopsutil opens each file by pid anew, so the start time is compared afterwards.
+func readRest(ctx context.Context, p events.Process, stat procStat) events.Process {
 	ctx = context.WithValue(ctx, common.EnvKey, gopsutilRoot)
-	g := &process.Process{Pid: int32(pid)} // NewProcess would read a create time that nobody may trust
-	if m, err := g.MemoryInfoWithContext(ctx); err == nil && before.state != "Z" {
+	g := &process.Process{Pid: int32(p.PID)} // NewProcess would read a create time that nobody may trust
+	if m, err := g.MemoryInfoWithContext(ctx); err == nil && stat.state != "Z" {
 		p.RSSBytes = &m.RSS
 	}
 	if args, err := g.CmdlineSliceWithContext(ctx); err == nil {
@@ -140,10 +131,10 @@ func readProcess(ctx context.Context, pid int, tell func(events.Process)) {
 		uid := uint32(uids[0])
 		p.UID = &uid
 	}
-	if after, err := readProcStat(pid); err != nil || after.startTicks != before.startTicks {
-		p = events.Process{PID: pid}
+	if after, err := readProcStat(p.PID); err != nil || after.startTicks != stat.startTicks {
+		return events.Process{PID: p.PID}
 	}
-	tell(p)
+	return p
 }
 
 // capCmdline bounds what a stranger can make us write down.
