@@ -45,6 +45,7 @@ type Facts struct {
 	OOMPolicy  OOMPolicy         `json:"oom_policy"`
 	Degraded   []string          `json:"degraded,omitempty"`
 	Ancestors  map[string]uint64 `json:"ancestors,omitempty"` // cgroup path → memory.events.local oom when the run started
+	Store      string            `json:"store,omitempty"`     // where its keeper writes, for whoever comes next
 	Command    []string          `json:"command,omitempty"`   // absent if it is longer than maxFactCommand
 }
 

@@ -144,7 +144,7 @@ func (s *Scope) writeFacts() error {
 	f := Facts{Run: s.Spec.Run, AnalysisID: s.Spec.AnalysisID, UID: uint32(os.Getuid()), BootID: boot, Leader: s.Leader,
 		StartedAt: s.StartedAt.UTC(), Started: s.Started, MemoryMax: s.Spec.MemoryMax, SwapMax: s.Spec.MemorySwapMax,
 		TasksMax: s.Spec.TasksMax, Grace: s.Spec.Grace, OOMPolicy: s.Spec.OOMPolicy, Degraded: s.Degraded,
-		Ancestors: s.Ancestors, Command: s.Spec.Args}
+		Ancestors: s.Ancestors, Store: s.Spec.Store, Command: s.Spec.Args}
 	if s.Spec.RuntimeMax > 0 {
 		d := s.Started + s.Spec.RuntimeMax
 		f.Deadline = &d

@@ -51,6 +51,8 @@ type Spec struct {
 	OOMPolicy     OOMPolicy     // empty is OOMKill
 
 	Properties []Property // further unit properties, from ParseProperty
+
+	Store string // where the keeper writes its records; noted on the ledger for whoever comes next
 }
 
 // MaxAnalysisID is the length of the longest analysis id, in bytes.

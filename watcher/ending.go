@@ -34,7 +34,7 @@ func (s *session) next() (wake time.Duration, over bool) {
 // nextAlive is next while the main process lives.
 func (s *session) nextAlive() (wake time.Duration) {
 	if s.suspect != 0 {
-		wake = soonest(wake, s.suspect+confirmAfter)
+		wake = soonest(wake, s.nextDoubt())
 	}
 	if s.poll > 0 {
 		wake = soonest(wake, s.Clock.Boottime()+s.poll)
@@ -43,6 +43,11 @@ func (s *session) nextAlive() (wake time.Duration) {
 		wake = soonest(wake, s.enforceDeadline())
 	}
 	return wake
+}
+
+// nextDoubt is when to look again whether the main process outlives a kill. One that is dying gets another moment.
+func (s *session) nextDoubt() time.Duration {
+	return max(s.suspect+s.doubt(s.counters.Since(s.alive)), s.Clock.Boottime()+confirmAfter/4)
 }
 
 // enforceDeadline is the second line: RuntimeMaxSec has passed and the run still lives. Where systemd is at it, it gets the

@@ -111,10 +111,11 @@ func (s *session) look() {
 }
 
 // survived decides whether the main process has outlived the out-of-memory kills counted so far. It has if it is still
-// there, with no SIGKILL on its way, some time after they were counted.
+// there, with no SIGKILL on its way, some time after they were counted. The kernel counts in three steps, oom when the limit is
+// hit, oom_kill when a victim is chosen, then the signal, so a look in between must not take the first for something past.
 func (s *session) survived(c Counters) {
 	since := c.Since(s.alive)
-	if since.OOMKill == 0 {
+	if since.OOMKill == 0 && since.OOM == 0 {
 		s.alive, s.suspect = c, 0
 		return
 	}
@@ -122,11 +123,22 @@ func (s *session) survived(c Counters) {
 	if s.suspect == 0 {
 		s.suspect = now
 	}
-	if now < s.suspect+confirmAfter || isDying(s.LeaderPID) {
+	if now < s.suspect+s.doubt(since) || isDying(s.LeaderPID) {
 		return
 	}
-	s.oomIncident()
+	if since.OOMKill > 0 {
+		s.oomIncident()
+	}
 	s.alive, s.suspect = c, 0
+}
+
+// doubt is how long the main process must live on until what was counted is past. A limit that was hit without a kill so far
+// may have one yet.
+func (s *session) doubt(since Counters) time.Duration {
+	if since.OOMKill == 0 {
+		return dying
+	}
+	return confirmAfter
 }
 
 // oomIncident records out-of-memory kills that the main process survived.

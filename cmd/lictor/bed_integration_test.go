@@ -174,6 +174,7 @@ func (b *bed) prepare(args ...string) *process {
 	}
 	p.Args = append([]string{realName}, args...)
 	p.Stdout, p.Stderr = &p.out, &p.err
+	p.WaitDelay = time.Second // a left-over process may hold the pipe after a keeper that was killed
 	return p
 }
 
@@ -181,7 +182,7 @@ func (b *bed) finishCommand(p *process) result {
 	b.Helper()
 	err := p.Wait()
 	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
+	if err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay) {
 		b.Fatal(err)
 	}
 	r := result{code: p.ProcessState.ExitCode(), stdout: p.out.String(), stderr: p.err.String()}

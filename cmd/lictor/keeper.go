@@ -28,7 +28,7 @@ type keeping struct {
 
 // newKeeping begins to open what the keeper needs, beside the launch that follows.
 func (a *App) newKeeping(l *scope.Launcher, run *events.Run) *keeping {
-	k := &keeping{app: a, launcher: l, run: run, tell: a.startTelling(), log: a.logger()}
+	k := &keeping{app: a, launcher: l, run: run, tell: a.startTelling(""), log: a.logger()}
 	k.kernel, k.kernelNo = watcher.OpenKernelLog()
 	l.Prepared = k.prepared
 	return k
@@ -177,12 +177,18 @@ type telling struct {
 // journalPatience is how long a process waits at its end for a journald that does not take its last entries.
 const journalPatience = time.Second
 
-// startTelling opens the store and the journal in the background.
-func (a *App) startTelling() *telling {
+// startTelling opens the store and the journal in the background. An empty path is the own store.
+func (a *App) startTelling(path string) *telling {
 	t := &telling{done: make(chan struct{})}
 	go func() {
 		defer close(t.done)
-		if t.store, t.err = a.OpenWriter(context.Background()); t.err != nil {
+		if path == "" {
+			path, t.err = a.StorePath()
+		}
+		if t.err != nil {
+			return
+		}
+		if t.store, t.err = a.openWriterAt(context.Background(), path); t.err != nil {
 			return
 		}
 		t.journal = events.NewJournal(events.JournalOptions{})

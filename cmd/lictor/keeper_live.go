@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 
 	"github.com/scidex/lictor/cgroup"
@@ -35,9 +36,17 @@ func (scopes) Live(_ context.Context, mode Mode) ([]Live, error) {
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, live)
+		if mine(live) {
+			list = append(list, live)
+		}
 	}
 	return list, nil
+}
+
+// mine reports whether the caller may see a run: users see their own, root sees all. The kernel hides nothing here.
+func mine(live Live) bool {
+	uid := os.Getuid()
+	return uid == 0 || live.Record != nil && int(live.Record.UID) == uid
 }
 
 func liveRun(l *scope.Launcher, id scope.RunID, manager string) (Live, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/scidex/lictor/cgroup"
@@ -24,8 +25,8 @@ const settleAtEnd = 16
 type settler struct {
 	app      *App
 	launcher *scope.Launcher
-	tell     *telling // opened when it is needed
-	act      bool     // end what is still alive, too
+	tell     map[string]*telling // by path of the store, opened when needed; "" is the own one
+	act      bool                // end what is still alive, too
 	finished []*events.Run
 	acted    []string // what was done, for people
 }
@@ -40,23 +41,45 @@ func settleAll(ctx context.Context, a *App) error {
 		return nil // no cgroup v2: nothing can be alive, and the store alone speaks
 	}
 	defer l.Disconnect()
-	s := &settler{app: a, launcher: l}
+	s := a.newSettler(l)
 	defer s.close()
 	return s.all(ctx, 0)
 }
 
 // settleOthers looks at some other runs when the own one is over.
 func (k *keeping) settleOthers(ctx context.Context) {
-	s := &settler{app: k.app, launcher: k.launcher, tell: k.tell}
+	s := k.app.newSettler(k.launcher)
+	defer s.close()
 	if err := s.ledgers(ctx, settleAtEnd); err != nil {
 		k.log.Debug("other runs not settled", "error", err)
 	}
 }
 
+func (a *App) newSettler(l *scope.Launcher) *settler {
+	return &settler{app: a, launcher: l, tell: map[string]*telling{}}
+}
+
 func (s *settler) close() {
-	if s.tell != nil {
-		s.tell.close()
+	for _, t := range s.tell {
+		t.close()
 	}
+}
+
+// recorder opens a store, once. Runs of another store than the own one are finished there; if that cannot be opened any
+// more, in the own one.
+func (s *settler) recorder(path string) (*recorder, error) {
+	if own, err := s.app.StorePath(); err == nil && path == own {
+		path = ""
+	}
+	if _, err := os.Stat(path); path != "" && err != nil {
+		path = ""
+	}
+	t := s.tell[path]
+	if t == nil {
+		t = s.app.startTelling(path)
+		s.tell[path] = t
+	}
+	return t.recorder()
 }
 
 // all looks at every ledger, then at the runs on record as alive that have none.
@@ -175,10 +198,7 @@ func (s *settler) end(ctx context.Context, led *scope.Ledger, k *keeping, w *wat
 
 // keeping takes a run over: its record from the store, or from its ledger if the store has none.
 func (s *settler) keeping(ctx context.Context, led *scope.Ledger) (*keeping, *recorder, error) {
-	if s.tell == nil {
-		s.tell = s.app.startTelling()
-	}
-	rec, err := s.tell.recorder()
+	rec, err := s.recorder(led.Facts.Store)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -192,7 +212,7 @@ func (s *settler) keeping(ctx context.Context, led *scope.Ledger) (*keeping, *re
 	if err := rec.Begin(ctx, run); err != nil {
 		return nil, nil, err
 	}
-	k := &keeping{app: s.app, launcher: s.launcher, run: run, tell: s.tell, log: s.app.logger()}
+	k := &keeping{app: s.app, launcher: s.launcher, run: run, log: s.app.logger()}
 	k.kernel, k.kernelNo = watcher.OpenKernelLogSince(led.Facts.Started)
 	return k, rec, nil
 }
@@ -274,10 +294,7 @@ func (s *settler) whyLost(run *events.Run, boot string) string {
 }
 
 func (s *settler) loseRun(ctx context.Context, run *events.Run, why string) error {
-	if s.tell == nil {
-		s.tell = s.app.startTelling()
-	}
-	rec, err := s.tell.recorder()
+	rec, err := s.recorder("")
 	if err != nil {
 		return err
 	}

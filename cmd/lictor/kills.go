@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"errors"
 
 	"github.com/spf13/cobra"
@@ -41,6 +42,8 @@ func (a *App) kills(ctx context.Context, s events.Store, o eventOptions) error {
 	if o.lines == 0 {
 		es = nil
 	}
+	// The end of a run may be on record before an earlier kill that somebody else found.
+	slices.SortStableFunc(es, func(a, b events.Event) int { return a.At.Compare(b.At) })
 	if o.list.json {
 		return a.printEventLines(es)
 	}

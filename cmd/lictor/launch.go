@@ -82,6 +82,9 @@ func (a *App) spec(o *launchOptions, args []string) (scope.Spec, *events.Run, er
 	spec := scope.Spec{Run: scope.NewRunID(), Args: args, Dir: o.dir, AnalysisID: o.analysisID,
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	setLimits(&spec, limits)
+	if spec.Store, err = a.StorePath(); err != nil {
+		return scope.Spec{}, nil, err
+	}
 	if spec.Env, err = environment(o.env); err != nil {
 		return scope.Spec{}, nil, err
 	}

@@ -95,12 +95,12 @@ type reach struct {
 
 // eachRun resolves runs and does something to each that lives. One that has ended already is no error, but is said.
 func (a *App) eachRun(ctx context.Context, texts []string, do func(context.Context, *reach) error) error {
-	l, err := scope.NewLauncher(scope.Manager(a.Mode()))
+	l, err := a.actor()
 	if err != nil {
-		return explainLaunch(a.Mode(), err)
+		return err
 	}
 	defer l.Disconnect()
-	s := &settler{app: a, launcher: l, tell: a.startTelling()}
+	s := a.newSettler(l)
 	defer s.close()
 	var errs []error
 	for _, text := range texts {
@@ -109,8 +109,20 @@ func (a *App) eachRun(ctx context.Context, texts []string, do func(context.Conte
 	return errors.Join(errs...)
 }
 
+// actor returns the launcher for commands that act on runs, or refuses those who may not.
+func (a *App) actor() (*scope.Launcher, error) {
+	if a.Mode() == ModeSystem && a.UID != 0 {
+		return nil, withHint(errors.New("the runs of the system manager are root's"), "sudo lictor …, or lictor --user … for your own")
+	}
+	l, err := scope.NewLauncher(scope.Manager(a.Mode()))
+	if err != nil {
+		return nil, explainLaunch(a.Mode(), err)
+	}
+	return l, nil
+}
+
 func (a *App) oneRun(ctx context.Context, s *settler, text string, do func(context.Context, *reach) error) error {
-	rec, err := s.tell.recorder()
+	rec, err := s.recorder("")
 	if err != nil {
 		return err
 	}

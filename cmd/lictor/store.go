@@ -30,6 +30,10 @@ func (a *App) OpenWriter(ctx context.Context) (events.Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	return a.openWriterAt(ctx, path)
+}
+
+func (a *App) openWriterAt(ctx context.Context, path string) (events.Store, error) {
 	s, err := events.OpenSQLite(ctx, path, migrations.SQLite)
 	if err != nil {
 		return nil, a.explainStore(err)

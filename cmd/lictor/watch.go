@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/scidex/lictor/scope"
 	"github.com/spf13/cobra"
 )
 
@@ -33,12 +32,13 @@ Exit status: 0 nothing was to be done, 3 something was and is done, 1 something 
 }
 
 func (a *App) watchOnce(cmd *cobra.Command) error {
-	l, err := scope.NewLauncher(scope.Manager(a.Mode()))
+	l, err := a.actor()
 	if err != nil {
-		return explainLaunch(a.Mode(), err)
+		return err
 	}
 	defer l.Disconnect()
-	s := &settler{app: a, launcher: l, act: true}
+	s := a.newSettler(l)
+	s.act = true
 	defer s.close()
 	err = s.all(cmd.Context(), 0)
 	for _, line := range s.acted {
