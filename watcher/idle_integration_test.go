@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/scidex/lictor/cgroup"
 )
 
 // TestIdle: with everything open and nothing happening, nothing wakes up.
@@ -15,7 +17,7 @@ func TestIdle(t *testing.T) {
 	log := openKernelLog(t)
 	g := newTestGroup(t, "/lictor-test-idle", nil)
 	n.mustAdd(t, g.dir, "cgroup.events", "memory.events", "pids.events")
-	d := newDeadline(t, bootNow()+time.Hour)
+	d := newDeadline(t, cgroup.Boottime()+time.Hour)
 	go func() { _ = d.Wait(t.Context()) }()
 	const while = 5 * time.Second
 	time.Sleep(time.Second) // the runtime winds down

@@ -49,7 +49,8 @@ type Notice struct {
 // Close may be called from any goroutine, Run from one.
 //
 // A watch on a cgroup directory reports every change of every file in it, and there is no filter by name; memory.events
-// of a thrashing run alone would wake its reader a hundred times a second. So the files are watched one by one, those
+// of a thrashing run alone would wake its reader a hundred times a second; and the kernel reports a file of a watched
+// directory only while that file's inode happens to be cached. So the files are watched one by one, which pins them, those
 // that can change that often with IN_ONESHOT: the kernel drops the watch with its first event, and nothing is sent,
 // queued or woken until Run puts it back: at once the first time, after a pause when it fires again. The notice follows
 // the watch, so no change goes unseen. cgroup.events, which says that the last process has gone, is told at once and

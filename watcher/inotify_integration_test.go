@@ -52,6 +52,26 @@ func TestNotifierCgroup(t *testing.T) {
 	}
 }
 
+// TestNotifierDropCaches: the kernel reports changes of files whose inodes are cached, and only those.
+func TestNotifierDropCaches(t *testing.T) {
+	n := runNotifier(t)
+	g := newTestGroup(t, "/lictor-test-drop", small)
+	id := n.mustAdd(t, g.dir, "cgroup.events", "memory.events")
+	for range 2 {
+		if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
+			t.Fatal(err)
+		}
+		victim := g.glutton(t)
+		n.until(t, Notice{ID: id, Name: "cgroup.events"})
+		n.until(t, Notice{ID: id, Name: "memory.events"})
+		_ = victim.Wait()
+		for g.count(t, "cgroup.events", "populated") == 1 {
+			n.until(t, Notice{ID: id, Name: "cgroup.events"})
+		}
+		n.quiet(2 * rearmAfter)
+	}
+}
+
 // TestNotifierHierarchy: what happens in a scope is told by its ledger's files.
 func TestNotifierHierarchy(t *testing.T) {
 	n := runNotifier(t)
@@ -166,12 +186,8 @@ func TestNotifierQueueOverflow(t *testing.T) {
 
 // thrash returns a cgroup at its limit that reads a file larger than it may keep, for ever.
 func thrash(t *testing.T, path string) testGroup {
-	dir, err := os.MkdirTemp("/var/tmp", "lictor-test-") // on a disk: there is no reclaiming a tmpfs
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	file := filepath.Join(dir, "big")
+	t.Setenv("TMPDIR", "/var/tmp") // on a disk: there is no reclaiming a tmpfs
+	file := filepath.Join(t.TempDir(), "big")
 	if err := os.WriteFile(file, make([]byte, 64<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/scidex/lictor/cgroup"
 )
 
 const (
@@ -59,7 +61,7 @@ func OpenKernelLogSince(boottime time.Duration) (*KernelLog, error) {
 	if err != nil {
 		return nil, err
 	}
-	k.oldest = kmsgBound(boottime, clock(unix.CLOCK_BOOTTIME), clock(unix.CLOCK_MONOTONIC))
+	k.oldest = kmsgBound(boottime, cgroup.Boottime(), monotonic())
 	return k, nil
 }
 
@@ -77,9 +79,9 @@ func kmsgBound(at, boottime, monotonic time.Duration) time.Duration {
 	return max(0, at-suspended-monotonic/1000-time.Second)
 }
 
-func clock(id int32) time.Duration {
+func monotonic() time.Duration {
 	var ts unix.Timespec
-	_ = unix.ClockGettime(id, &ts) // cannot fail for a clock that exists since 2.6.39
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail: every kernel has this clock
 	return time.Duration(ts.Nano())
 }
 

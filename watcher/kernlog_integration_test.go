@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/scidex/lictor/cgroup"
 )
 
 // These tests run as root on a host that they may shake: in the test bed.
@@ -154,7 +156,7 @@ var small = map[string]string{"memory.max": "8M"}
 
 func TestKernelLogOwnLimit(t *testing.T) {
 	log := openKernelLog(t)
-	before := clock(unix.CLOCK_MONOTONIC)
+	before := monotonic()
 	g := newTestGroup(t, "/lictor-test-own", small)
 	victim := g.glutton(t)
 	_ = victim.Wait()
@@ -314,14 +316,14 @@ func TestKernelLogGlobal(t *testing.T) {
 }
 
 func TestKernelLogSince(t *testing.T) {
-	before := clock(unix.CLOCK_BOOTTIME)
+	before := cgroup.Boottime()
 	g := newTestGroup(t, "/lictor-test-since", small)
 	victim := g.glutton(t)
 	_ = victim.Wait()
 	for _, tt := range []struct {
 		since time.Duration
 		want  bool
-	}{{before, true}, {0, true}, {clock(unix.CLOCK_BOOTTIME) + time.Hour, false}} {
+	}{{before, true}, {0, true}, {cgroup.Boottime() + time.Hour, false}} {
 		log, err := OpenKernelLogSince(tt.since)
 		if err != nil {
 			t.Fatal(err)

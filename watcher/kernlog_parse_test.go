@@ -63,7 +63,7 @@ func TestParseOOMVictim(t *testing.T) {
 		{"comm with brackets", "Memory cgroup out of memory: Killed process 9 (a) (b)" + tail, 9, "a) (b", false},
 		{"empty comm", "Memory cgroup out of memory: Killed process 9 ()" + tail, 9, "", false},
 		{"comm with a line break", "Memory cgroup out of memory: Killed process 9 (a\nb)" + tail, 9, "a\nb", false},
-		{"comm like a message", "Memory cgroup out of memory: Killed process 9 (: Killed proces)" + tail, 9, ": Killed proces", false},
+		{"comm like a message", "Memory cgroup out of memory: Killed process 9 (: Killed pro)" + tail, 9, ": Killed pro", false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

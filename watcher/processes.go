@@ -1,11 +1,8 @@
 package watcher
 
 import (
-	"bytes"
 	"context"
-	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,8 +10,8 @@ import (
 
 	"github.com/shirou/gopsutil/v3/common"
 	"github.com/shirou/gopsutil/v3/process"
-	"golang.org/x/sys/unix"
 
+	"github.com/scidex/lictor/cgroup"
 	"github.com/scidex/lictor/events"
 )
 
@@ -30,16 +27,13 @@ const (
 
 	cmdlineMaxArgs  = 64
 	cmdlineMaxBytes = 4 << 10
-
-	// userHZ is the unit of start times in /proc on every architecture that Go runs on.
-	userHZ = 100
 )
 
 // ProcessTable describes processes for people: in records, never for a decision. Who belongs to a run is the cgroup's to
 // say, and who may be signalled is a pidfd's.
 type ProcessTable interface {
 	// Describe returns one Process for each pid, in the same order. What could not be read is nil or empty; a process that
-	// has gone has only its pid, and one whose files block lacks its size, owner and command line.
+	// has gone has only its pid, and one whose files block lacks its owner and command line.
 	Describe(ctx context.Context, pids []int) []events.Process
 }
 
@@ -87,11 +81,15 @@ func (t *ProcFS) Describe(ctx context.Context, pids []int) []events.Process {
 
 // describe fills p in: at once what cannot block, then the rest unless that takes too long.
 func (t *ProcFS) describe(ctx context.Context, p *events.Process) {
-	stat, err := readProcStat(p.PID)
+	stat, err := cgroup.ReadStat(p.PID)
 	if err != nil {
 		return
 	}
-	p.PPID, p.Comm, p.State, p.AgeSeconds = &stat.ppid, stat.comm, stat.state, stat.age()
+	age := max(0, (cgroup.Boottime() - cgroup.TicksToDuration(stat.StartTicks)).Seconds())
+	p.PPID, p.Comm, p.State, p.AgeSeconds = &stat.PPID, stat.Comm, string(stat.State), &age
+	if rss := uint64(max(0, stat.RSSPages)) * uint64(os.Getpagesize()); stat.State != 'Z' {
+		p.RSSBytes = &rss
+	}
 	ctx, cancel := context.WithTimeout(ctx, describeTime)
 	defer cancel()
 	select {
@@ -104,7 +102,7 @@ func (t *ProcFS) describe(ctx context.Context, p *events.Process) {
 	known := *p
 	go func() {
 		defer func() { <-t.places }()
-		whole <- readRest(ctx, known, stat)
+		whole <- readRest(ctx, known, stat.StartTicks)
 	}()
 	select {
 	case *p = <-whole:
@@ -118,12 +116,9 @@ var gopsutilRoot = common.EnvMap{common.HostProcEnvKey: "/proc"}
 
 // readRest adds what can block. It is the only place that calls gopsutil, and only for what has no bearing on who the
 // process is: gopsutil opens each file by pid anew, so the start time is compared afterwards.
-func readRest(ctx context.Context, p events.Process, stat procStat) events.Process {
+func readRest(ctx context.Context, p events.Process, startTicks uint64) events.Process {
 	ctx = context.WithValue(ctx, common.EnvKey, gopsutilRoot)
 	g := &process.Process{Pid: int32(p.PID)} // NewProcess would read a create time that nobody may trust
-	if m, err := g.MemoryInfoWithContext(ctx); err == nil && stat.state != "Z" {
-		p.RSSBytes = &m.RSS
-	}
 	if args, err := g.CmdlineSliceWithContext(ctx); err == nil {
 		p.Cmdline = capCmdline(args)
 	}
@@ -131,7 +126,7 @@ func readRest(ctx context.Context, p events.Process, stat procStat) events.Proce
 		uid := uint32(uids[0])
 		p.UID = &uid
 	}
-	if after, err := readProcStat(p.PID); err != nil || after.startTicks != stat.startTicks {
+	if after, err := cgroup.StartTicks(p.PID); err != nil || after != startTicks {
 		return events.Process{PID: p.PID}
 	}
 	return p
@@ -152,48 +147,4 @@ func capCmdline(args []string) []string {
 		capped = append(capped, arg)
 	}
 	return capped
-}
-
-type procStat struct {
-	comm       string
-	state      string // R, S, D, Z, T, …
-	ppid       int
-	startTicks uint64 // since boot, on CLOCK_BOOTTIME
-}
-
-func readProcStat(pid int) (procStat, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return procStat{}, err
-	}
-	return parseProcStat(b)
-}
-
-// parseProcStat takes apart a line of /proc/PID/stat (proc_pid_stat(5)), whose second field may hold anything:
-//
-//	4813 (python3 x) ) S 4812 4813 4812 34816 4813 4194304 … 22nd field: start time
-func parseProcStat(b []byte) (procStat, error) {
-	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
-	if open < 0 || end < open {
-		return procStat{}, fmt.Errorf("process stat %q: no name", b)
-	}
-	fields := strings.Fields(string(b[end+1:]))
-	if len(fields) < 20 {
-		return procStat{}, fmt.Errorf("process stat %q: %d fields after the name", b, len(fields))
-	}
-	ppid, err := strconv.Atoi(fields[1])
-	if err != nil {
-		return procStat{}, fmt.Errorf("process stat %q: parent: %w", b, err)
-	}
-	ticks, err := strconv.ParseUint(fields[19], 10, 64)
-	if err != nil {
-		return procStat{}, fmt.Errorf("process stat %q: start time: %w", b, err)
-	}
-	return procStat{comm: string(b[open+1 : end]), state: fields[0], ppid: ppid, startTicks: ticks}, nil
-}
-
-func (s procStat) age() *float64 {
-	started := time.Duration(s.startTicks) * (time.Second / userHZ)
-	age := max(0, (clock(unix.CLOCK_BOOTTIME) - started).Seconds())
-	return &age
 }

@@ -55,7 +55,7 @@ func TestDescribeBlocking(t *testing.T) {
 		t.Errorf("%d skipped, want %d", table.Skipped(), len(pids))
 	}
 	for i, p := range got {
-		if p.Comm == "" || p.State == "" || p.PPID == nil || i < len(pids) && p.Cmdline != nil {
+		if p.Comm == "" || p.State == "" || p.PPID == nil || p.RSSBytes == nil || i < len(pids) && p.Cmdline != nil {
 			t.Errorf("%+v, want what does not block", p)
 		}
 	}
@@ -75,12 +75,9 @@ func inTestBed(t *testing.T) {
 
 func startBlocked(t *testing.T) (pid int, start io.Writer) {
 	t.Helper()
-	dir, err := os.MkdirTemp("/var/tmp", "lictor-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	t.Setenv("TMPDIR", "/var/tmp")
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestDescribeBlocking$")
-	cmd.Env = append(os.Environ(), blockedHelper+"="+filepath.Join(dir, "file"))
+	cmd.Env = append(os.Environ(), blockedHelper+"="+filepath.Join(t.TempDir(), "file"))
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +92,6 @@ func startBlocked(t *testing.T) (pid int, start io.Writer) {
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-		_ = os.RemoveAll(dir)
 	})
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
 		t.Fatalf("helper: %q, %v", line, err)

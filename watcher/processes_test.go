@@ -130,7 +130,7 @@ func TestDescribeBlocked(t *testing.T) {
 	defer cancel()
 	pids := slices.Repeat([]int{os.Getpid()}, 100)
 	for _, p := range table.Describe(ctx, pids) {
-		if p.PID != os.Getpid() || p.Comm == "" || p.Cmdline != nil || p.RSSBytes != nil {
+		if p.PID != os.Getpid() || p.Comm == "" || p.RSSBytes == nil || p.Cmdline != nil || p.UID != nil {
 			t.Fatalf("%+v, want only what cannot block", p)
 		}
 	}
@@ -164,27 +164,4 @@ func TestCapCmdline(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestParseProcStat(t *testing.T) {
-	const tail = " S 4812 4813 4812 34816 4813 4194304 1 2 3 4 5 6 7 8 20 0 1 0 123456 1000 2 3"
-	for _, comm := range []string{"python3", "", ") R 1 (", "a\nb", "x) S 1 1"} {
-		got, err := parseProcStat([]byte("4813 (" + comm + ")" + tail + "\n"))
-		want := procStat{comm: comm, state: "S", ppid: 4812, startTicks: 123456}
-		if err != nil || got != want {
-			t.Errorf("comm %q: %+v, %v, want %+v", comm, got, err, want)
-		}
-	}
-	for _, line := range []string{"", "1 (a", "1 (a) S 1 2", "1 )a( S 4812 4813 4812 34816 4813 4194304 1 2 3 4 5 6 7 8 20 0 1 0 123456"} {
-		if got, err := parseProcStat([]byte(line)); err == nil {
-			t.Errorf("parseProcStat(%q) = %+v, want an error", line, got)
-		}
-	}
-}
-
-func FuzzParseProcStat(f *testing.F) {
-	f.Add([]byte("4813 (a) S 4812 4813 4812 34816 4813 4194304 1 2 3 4 5 6 7 8 20 0 1 0 123456 1000 2 3\n"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		_, _ = parseProcStat(b)
-	})
 }
