@@ -22,9 +22,8 @@ type Group struct {
 	path string
 	id   uint64
 
-	mu   sync.RWMutex // held for reading while fd is in use, so that Close cannot hand the number to somebody else
-	fd   int          // -1 once closed
-	pins []int        // descriptors of files, see Pin
+	mu sync.RWMutex // held for reading while fd is in use, so that Close cannot hand the number to somebody else
+	fd int          // -1 once closed
 }
 
 func openGroup(fs FS, name string, dirfd int, file string) (*Group, error) {
@@ -53,14 +52,17 @@ func (g *Group) Path() string { return g.path }
 func (g *Group) ID() uint64 { return g.id }
 
 // FD is the directory's descriptor, for calls that are not made here: clone3 into the cgroup, or inotify by way of
-// /proc/self/fd (see [Group.Pin]). It belongs to the group and is valid until Close; -1 after that.
+// /proc/self/fd/FD/memory.events. It belongs to the group and is valid until Close; -1 after that.
+//
+// Watch files, not the directory: the kernel reports a change of its own making only while the file's inode is cached
+// (kernfs_notify_workfn), which a watch of the file ensures and one of the directory does not.
 func (g *Group) FD() int {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	return g.fd
 }
 
-// Close gives the descriptors back. Closing twice is harmless.
+// Close gives the descriptor back. Closing twice is harmless.
 func (g *Group) Close() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -68,10 +70,7 @@ func (g *Group) Close() error {
 		return nil
 	}
 	err := unix.Close(g.fd)
-	for _, pin := range g.pins {
-		unix.Close(pin)
-	}
-	g.fd, g.pins = -1, nil
+	g.fd = -1
 	return err
 }
 

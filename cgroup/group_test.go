@@ -128,7 +128,6 @@ func everyCall(g *cgroup.Group) map[string]error {
 	note("Xattrs", err)
 	note("SetXattr", g.SetXattr("user.lictor.x", "1"))
 	note("RemoveXattr", g.RemoveXattr("user.lictor.x"))
-	note("Pin", g.Pin("cgroup.events", "memory.events"))
 	note("Kill", g.Kill())
 	note("KillOneByOne", g.KillOneByOne())
 	note("Freeze", g.Freeze(true))
@@ -236,15 +235,6 @@ func TestUnreadable(t *testing.T) {
 		if err == nil || errors.Is(err, cgroup.ErrGone) || errors.Is(err, cgroup.ErrUnsupported) {
 			t.Errorf("got %v, want another error", err)
 		}
-	}
-}
-
-func TestPinOfMissingFile(t *testing.T) {
-	tree := cgrouptest.New(t)
-	g := tree.Open("/a")
-	tree.Omit("/a", "memory.events")
-	if err := g.Pin("cgroup.events", "memory.events"); !errors.Is(err, cgroup.ErrUnsupported) {
-		t.Errorf("got %v, want ErrUnsupported", err)
 	}
 }
 

@@ -1,7 +1,10 @@
 package cgrouptest
 
+import "github.com/scidex/lictor/cgroup"
+
 const (
 	emptyPressure = "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
+	memoryStat    = "anon 0\nfile 0\nkernel 0\nshmem 0\ninactive_anon 0\nactive_anon 0\ninactive_file 0\nactive_file 0\n"
 	emptyCPUStat  = "usage_usec 0\nuser_usec 0\nsystem_usec 0\nnr_periods 0\nnr_throttled 0\nthrottled_usec 0\n"
 )
 
@@ -24,8 +27,8 @@ var files = map[string]string{
 	"cpu.stat":            emptyCPUStat,
 	"io.stat":             "",
 	"memory.current":      "0\n",
-	"memory.events":       memoryEvents,
-	"memory.events.local": memoryEvents,
+	"memory.events":       memoryEventsText(cgroup.MemoryEvents{HasGroupKill: true}),
+	"memory.events.local": memoryEventsText(cgroup.MemoryEvents{HasGroupKill: true}),
 	"memory.high":         "max\n",
 	"memory.max":          "max\n",
 	"memory.oom.group":    "0\n",
@@ -35,13 +38,8 @@ var files = map[string]string{
 	"memory.swap.current": "0\n",
 	"memory.swap.max":     "max\n",
 	"pids.current":        "0\n",
-	"pids.events":         "max 0\n",
-	"pids.events.local":   "max 0\n",
+	"pids.events":         pidsEventsText(0),
+	"pids.events.local":   pidsEventsText(0),
 	"pids.max":            "max\n",
 	"pids.peak":           "0\n",
 }
-
-const (
-	memoryEvents = "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0\n"
-	memoryStat   = "anon 0\nfile 0\nkernel 0\nshmem 0\ninactive_anon 0\nactive_anon 0\ninactive_file 0\nactive_file 0\n"
-)

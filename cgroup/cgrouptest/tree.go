@@ -10,8 +10,10 @@
 //
 //   - Removal is not one step: for a moment some files can still be read. An inotify watch on the removed directory reports the
 //     files that go, and ends with IN_DELETE_SELF and IN_IGNORED. The kernel's stays silent (until about Linux 7.1).
-//   - A write puts a new file in the place of the old one, so that no reader ever sees half of it. A watch of the directory
-//     reports IN_MODIFY, as the kernel does; a watch of the file itself does not outlive the first write.
+//   - A write that does not change the length of a file happens in place: watches of the file and of the directory report
+//     IN_MODIFY, as the kernel does, and a reader finds each number old or new. [Tree.SetEvents], [Tree.SetMemoryEvents] and
+//     [Tree.SetPidsEvents] are always of this kind: their numbers have leading zeros. Any other write puts a new file
+//     in the place of the old one, so that no reader sees half of it; a watch of the file itself ends there.
 //   - A write to cgroup.kill or cgroup.freeze does nothing but stay there: see [Tree.Read].
 //   - The inode number of a removed directory may be used again once nobody has it open.
 package cgrouptest

@@ -1,7 +1,9 @@
 package cgrouptest_test
 
 import (
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -72,7 +74,69 @@ func TestRemoveTakesChildrenAlong(t *testing.T) {
 	}
 }
 
-// A watch of the directory sees a write as the kernel reports it.
+// Watches see a counter change as the kernel reports it, again and again: of the directory, and of the file itself.
+func TestSettersAreSeenByWatches(t *testing.T) {
+	tree := cgrouptest.New(t)
+	tree.Make("/a")
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	const all = unix.IN_MODIFY | unix.IN_CREATE | unix.IN_DELETE | unix.IN_DELETE_SELF | unix.IN_MOVE
+	add := func(name string) int32 {
+		wd, err := unix.InotifyAddWatch(fd, tree.Dir(name), all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int32(wd)
+	}
+	dir, memory := add("/a"), add("/a/memory.events")
+	populated, pids := add("/a/cgroup.events"), add("/a/pids.events")
+	for i := range uint64(3) {
+		tree.SetMemoryEvents("/a", cgroup.MemoryEvents{OOM: i * 1000, HasGroupKill: true})
+		tree.SetEvents("/a", cgroup.Events{Populated: i%2 == 0})
+		tree.SetPidsEvents("/a", i)
+		got := readWatches(t, fd)
+		want := []notice{
+			{dir, unix.IN_MODIFY, "memory.events"}, {memory, unix.IN_MODIFY, ""},
+			{dir, unix.IN_MODIFY, "cgroup.events"}, {populated, unix.IN_MODIFY, ""},
+			{dir, unix.IN_MODIFY, "pids.events"}, {pids, unix.IN_MODIFY, ""},
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("round %d: got %v, want %v", i, got, want)
+		}
+	}
+}
+
+// notice is an inotify event.
+type notice struct {
+	wd   int32
+	mask uint32
+	name string
+}
+
+func readWatches(t *testing.T, fd int) []notice {
+	t.Helper()
+	buf := make([]byte, 1<<16)
+	n, err := unix.Read(fd, buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var notices []notice
+	for b := buf[:n]; len(b) > 0; {
+		size := binary.NativeEndian.Uint32(b[12:])
+		notices = append(notices, notice{
+			wd:   int32(binary.NativeEndian.Uint32(b)),
+			mask: binary.NativeEndian.Uint32(b[4:]),
+			name: strings.TrimRight(string(b[16:16+size]), "\x00"),
+		})
+		b = b[16+size:]
+	}
+	return notices
+}
+
+// A write of another length is seen by a watch of the directory, and nothing but the file is.
 func TestWriteIsSeenByDirectoryWatch(t *testing.T) {
 	tree := cgrouptest.New(t)
 	tree.Make("/a")
@@ -81,29 +145,21 @@ func TestWriteIsSeenByDirectoryWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	if _, err := unix.InotifyAddWatch(fd, tree.Dir("/a"), unix.IN_MODIFY|unix.IN_CREATE|unix.IN_DELETE); err != nil {
-		t.Fatal(err)
-	}
-	tree.SetMemoryEvents("/a", cgroup.MemoryEvents{OOM: 1})
-	var buf [4096]byte
-	n, err := unix.Read(fd, buf[:])
+	wd, err := unix.InotifyAddWatch(fd, tree.Dir("/a"), unix.IN_MODIFY|unix.IN_CREATE|unix.IN_DELETE)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(buf[:n]), "memory.events\x00") {
-		t.Errorf("got %q", buf[:n])
-	}
-	for _, other := range []string{"file", "spare"} {
-		if strings.Contains(string(buf[:n]), other+"\x00") {
-			t.Errorf("%q shows in %q", other, buf[:n])
-		}
+	tree.Write("/a", "memory.current", "123456")
+	if got, want := readWatches(t, fd), []notice{{int32(wd), unix.IN_MODIFY, "memory.current"}}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 
-// No reader sees half of a write.
+// No reader sees half of a write, whichever way it is done.
 func TestWriteIsAtomic(t *testing.T) {
 	tree := cgrouptest.New(t)
 	g := tree.Open("/a")
+	const large = 1_000_000
 	stop := make(chan struct{})
 	done := make(chan error, 1)
 	go func() {
@@ -115,15 +171,17 @@ func TestWriteIsAtomic(t *testing.T) {
 			default:
 			}
 			e, err := g.MemoryEvents()
-			if err != nil || e.Max != e.OOM {
-				done <- errors.Join(err, errors.New("torn read"))
+			n, currentErr := g.MemoryCurrent()
+			if err := errors.Join(err, currentErr); err != nil || e.Max%large != 0 || n%large != 0 {
+				done <- fmt.Errorf("max %d, current %d: %w", e.Max, n, err)
 				return
 			}
 		}
 	}()
 	for i := range uint64(500) {
-		n := (i % 2) * 1_000_000
-		tree.SetMemoryEvents("/a", cgroup.MemoryEvents{Max: n, OOM: n})
+		n := (i % 2) * large
+		tree.SetMemoryEvents("/a", cgroup.MemoryEvents{Max: n, HasGroupKill: i%4 < 2})
+		tree.Write("/a", "memory.current", fmt.Sprint(n))
 	}
 	close(stop)
 	if err := <-done; err != nil {

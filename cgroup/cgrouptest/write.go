@@ -12,21 +12,19 @@ import (
 )
 
 // Write replaces the contents of a file in one step; a newline is added where it is missing, and empty stays empty. A watch of
-// the cgroup's directory gets IN_MODIFY. A file that was not there is made, and reported as IN_MOVED_TO first.
+// the directory gets IN_MODIFY, one of the file only if the length stays the same. A file that was not there is made.
 func (t *Tree) Write(path, file, content string) {
 	t.tb.Helper()
 	if content != "" && !strings.HasSuffix(content, "\n") {
 		content += "\n"
 	}
-	t.replace(filepath.Join(t.Dir(path), file), content)
-}
-
-func (t *Tree) replace(name, content string) {
-	t.tb.Helper()
-	aside := filepath.Join(t.spare, "file")
-	t.must(os.WriteFile(aside, []byte(content), 0o644))
-	t.must(os.Rename(aside, name))
-	// The same bytes again, in place: readers see no difference, watchers see IN_MODIFY.
+	name := filepath.Join(t.Dir(path), file)
+	if info, err := os.Stat(name); err != nil || info.Size() != int64(len(content)) {
+		aside := filepath.Join(t.spare, "file")
+		t.must(os.WriteFile(aside, []byte(content), 0o644))
+		t.must(os.Rename(aside, name))
+	}
+	// After a rename these are the same bytes again: readers see no difference, watches of the directory hear of it.
 	f, err := os.OpenFile(name, os.O_WRONLY, 0)
 	t.must(err)
 	defer f.Close()
@@ -76,7 +74,8 @@ func (t *Tree) SetEvents(path string, e cgroup.Events) {
 	t.Write(path, "cgroup.events", fmt.Sprintf("populated %d\nfrozen %d\n", bit(e.Populated), bit(e.Frozen)))
 }
 
-// SetMemoryEvents writes memory.events, with oom_group_kill only if e.HasGroupKill.
+// SetMemoryEvents writes memory.events. Without e.HasGroupKill it leaves oom_group_kill out, as kernels before 5.17 do: a change
+// of length, which a watch of the file does not outlive. A new cgroup has it.
 func (t *Tree) SetMemoryEvents(path string, e cgroup.MemoryEvents) {
 	t.tb.Helper()
 	t.Write(path, "memory.events", memoryEventsText(e))
@@ -88,13 +87,23 @@ func (t *Tree) SetMemoryEventsLocal(path string, e cgroup.MemoryEvents) {
 	t.Write(path, "memory.events.local", memoryEventsText(e))
 }
 
+// SetPidsEvents writes pids.events.
+func (t *Tree) SetPidsEvents(path string, n uint64) {
+	t.tb.Helper()
+	t.Write(path, "pids.events", pidsEventsText(n))
+}
+
+// The width is that of the largest number, so that the length never changes.
+
 func memoryEventsText(e cgroup.MemoryEvents) string {
-	s := fmt.Sprintf("low %d\nhigh %d\nmax %d\noom %d\noom_kill %d\n", e.Low, e.High, e.Max, e.OOM, e.OOMKill)
+	s := fmt.Sprintf("low %020d\nhigh %020d\nmax %020d\noom %020d\noom_kill %020d\n", e.Low, e.High, e.Max, e.OOM, e.OOMKill)
 	if e.HasGroupKill {
-		s += fmt.Sprintf("oom_group_kill %d\n", e.OOMGroupKill)
+		s += fmt.Sprintf("oom_group_kill %020d\n", e.OOMGroupKill)
 	}
 	return s
 }
+
+func pidsEventsText(n uint64) string { return fmt.Sprintf("max %020d\n", n) }
 
 func bit(b bool) int {
 	if b {
