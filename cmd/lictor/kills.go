@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"slices"
 	"errors"
+	"slices"
 
 	"github.com/spf13/cobra"
 
