@@ -22,6 +22,10 @@ const (
 
 	// kmsgBatchMax bounds one call of Kills when something floods the kernel log faster than it can be read.
 	kmsgBatchMax = 200_000
+
+	// kmsgSettle is how long Kills waits for the line that may follow a kill of which nothing else tells the cgroup. It
+	// comes after microseconds, or as long as a serial console takes for a line.
+	kmsgSettle = 50 * time.Millisecond
 )
 
 // KernelLog is a position in /dev/kmsg, the kernel's log ring. It costs one descriptor, and nothing else, until Kills is
@@ -87,19 +91,28 @@ func monotonic() time.Duration {
 
 // Kills returns the out-of-memory kills that were logged since the last call, oldest first. Lost says that the kernel
 // overwrote records before they were read: there may have been kills that nobody reports, and those around the gap may
-// lack their cgroup. It does not wait.
+// lack their cgroup. A call takes longer than reading only when the last line is a kill without a cgroup, and then at
+// most 50 ms.
 //
-// A kill whose group is announced after this call has read it is returned without it, so call again, or call when the
-// cgroup is empty.
+// The kernel notifies memory.events before it has logged the rest of a group: call again when the cgroup is empty.
 func (k *KernelLog) Kills() (kills []KernelKill, lost bool, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	var settled time.Time
 	buf := make([]byte, kmsgRecordMax)
 	for range kmsgBatchMax {
 		n, err := unix.Read(k.fd, buf)
 		switch {
 		case err == unix.EAGAIN || err == nil && n == 0:
-			return k.take(), lost, nil
+			if !k.join.unsettled() {
+				return k.take(), lost, nil
+			}
+			if settled.IsZero() {
+				settled = time.Now().Add(kmsgSettle)
+			}
+			if !k.more(time.Until(settled)) {
+				return k.take(), lost, nil
+			}
 		case err == unix.EINTR:
 		case err == unix.EPIPE:
 			lost = true
@@ -111,6 +124,15 @@ func (k *KernelLog) Kills() (kills []KernelKill, lost bool, err error) {
 		}
 	}
 	return k.take(), lost, nil
+}
+
+// more waits for another record, and reports whether it is worth trying to read it.
+func (k *KernelLog) more(wait time.Duration) bool {
+	if wait <= 0 {
+		return false
+	}
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(k.fd), Events: unix.POLLIN}}, int(wait.Milliseconds())+1)
+	return n > 0 || err == unix.EINTR
 }
 
 func (k *KernelLog) record(b []byte) {

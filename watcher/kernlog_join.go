@@ -154,6 +154,11 @@ func (j *oomJoin) member(kill KernelKill) {
 	j.kills = append(j.kills, kill)
 }
 
+// unsettled reports whether the next line may say where the last kill belongs, which nothing has said so far.
+func (j *oomJoin) unsettled() bool {
+	return j.fresh && len(j.kills) > 0 && j.last.TaskMemcg == ""
+}
+
 // take returns the kills so far.
 func (j *oomJoin) take() []KernelKill {
 	kills := j.kills

@@ -271,6 +271,28 @@ func TestOOMJoinAcrossCalls(t *testing.T) {
 	}
 }
 
+// TestOOMJoinUnsettled: only a kill without a cgroup, of which the next line may tell it, is worth waiting for.
+func TestOOMJoinUnsettled(t *testing.T) {
+	s := scriptAt(time.Hour)
+	step := func(name string, do func(), want bool) {
+		t.Helper()
+		do()
+		if got := s.join.unsettled(); got != want {
+			t.Errorf("%s: unsettled %v, want %v", name, got, want)
+		}
+	}
+	step("nothing", func() {}, false)
+	step("dump line", func() { s.dump("/a", "/a", 1) }, false)
+	step("its victim", func() { s.killed(1) }, false)
+	step("a kill alone", func() { s.killed(2) }, true)
+	step("something else", func() { s.say("audit: type=1400") }, true)
+	step("its group", func() { s.group("/b") }, false)
+	step("a member", func() { s.killed(3) }, false)
+	s.ten()
+	step("a kill alone, suppressed", func() { s.killed(4) }, true)
+	step("taken", func() { s.join.take() }, false)
+}
+
 // TestOOMJoinUnknownPast: a log that was opened just now says nothing about the dump lines before.
 func TestOOMJoinUnknownPast(t *testing.T) {
 	s := &kmsgScript{seq: 5, now: time.Hour}
