@@ -24,6 +24,9 @@ const (
 // in seconds. It is the 25 s of libdbus.
 const callTimeout = 25 * time.Second
 
+// dialTimeout bounds the making of a connection. A manager that has frozen (a crash of PID 1) accepts and never answers.
+const dialTimeout = 25 * time.Second
+
 // bus is one connection to a manager. go-systemd speaks the protocol; signals are taken by our own handler, because go-systemd's
 // would believe any sender and because it never notices that the connection ended.
 type bus struct {
@@ -31,10 +34,15 @@ type bus struct {
 	raw     *dbus.Conn
 	cancel  context.CancelFunc
 	signals *signalFilter
+
+	users  int  // calls of a Launcher that use it; guarded by its mu
+	leaver bool // the last of them closes it; guarded by the same
 }
 
 // dial connects to the first endpoint that answers. ctx bounds the dialling only.
 func dial(ctx context.Context, endpoints ...endpoint) (*bus, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
 	var errs []error
 	for _, e := range endpoints {
 		b, err := dialOne(ctx, e)
@@ -43,7 +51,7 @@ func dial(ctx context.Context, endpoints ...endpoint) (*bus, error) {
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", e.address, err))
 	}
-	return nil, fmt.Errorf("%w: %w", ErrNoManager, errors.Join(errs...))
+	return nil, fmt.Errorf("%w: %w", ErrNoManager, oneLine(errs...))
 }
 
 func dialOne(ctx context.Context, e endpoint) (*bus, error) {
@@ -121,7 +129,7 @@ func (b *bus) start(ctx context.Context, unit string, ps []Property) error {
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if _, err := b.conn.StartTransientUnitContext(call, unit, "fail", ps, nil); err != nil {
-		return fmt.Errorf("start %q: %w", unit, busError(err))
+		return fmt.Errorf("start %q: %w", unit, b.failure(err))
 	}
 	select {
 	case result := <-done:
@@ -141,14 +149,34 @@ func (b *bus) stop(ctx context.Context, unit string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	_, err := b.conn.StopUnitContext(ctx, unit, "replace", nil)
-	return ignoreNoUnit(busError(err))
+	return ignoreNoUnit(b.failure(err))
+}
+
+// stopped asks for a unit to be stopped and waits until it is.
+func (b *bus) stopped(ctx context.Context, unit string) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	done := b.signals.expect(unit)
+	defer b.signals.forget(unit)
+	_, err := b.conn.StopUnitContext(ctx, unit, "replace", nil)
+	if err := b.failure(err); err != nil {
+		return ignoreNoUnit(err)
+	}
+	select {
+	case <-done:
+		return nil
+	case <-b.gone():
+		return fmt.Errorf("stop %q: %w", unit, ErrDisconnected)
+	case <-ctx.Done():
+		return fmt.Errorf("stop %q: the job did not finish: %w", unit, ctx.Err())
+	}
 }
 
 // resetFailed lets systemd forget a failed unit. One that it does not know is fine.
 func (b *bus) resetFailed(ctx context.Context, unit string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return ignoreNoUnit(busError(b.conn.ResetFailedUnitContext(ctx, unit)))
+	return ignoreNoUnit(b.failure(b.conn.ResetFailedUnitContext(ctx, unit)))
 }
 
 // properties reads the properties of one interface (Unit, Scope) of a unit.
@@ -156,7 +184,7 @@ func (b *bus) properties(ctx context.Context, unit, iface string) (map[string]an
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	m, err := b.conn.GetUnitTypePropertiesContext(ctx, unit, iface)
-	return m, busError(err)
+	return m, b.failure(err)
 }
 
 // activeState reads one property: what verify needs, without the hundred others.
@@ -165,7 +193,7 @@ func (b *bus) activeState(ctx context.Context, unit string) (string, error) {
 	defer cancel()
 	p, err := b.conn.GetUnitTypePropertyContext(ctx, unit, "Unit", "ActiveState")
 	if err != nil {
-		return "", fmt.Errorf("unit %q: %w", unit, busError(err))
+		return "", fmt.Errorf("unit %q: %w", unit, b.failure(err))
 	}
 	return text(p.Value.Value()), nil
 }
@@ -187,14 +215,18 @@ var busErrors = map[string]error{
 	"org.freedesktop.DBus.Error.Disconnected":     ErrDisconnected,
 }
 
-func busError(err error) error {
+// failure says of the error of a call what callers branch on.
+func (b *bus) failure(err error) error {
 	var e dbus.Error
 	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &e) && busErrors[e.Name] != nil:
-		return fmt.Errorf("%w: %w", busErrors[e.Name], err)
-	case errors.Is(err, dbus.ErrClosed):
+	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.As(err, &e):
+		if known := busErrors[e.Name]; known != nil {
+			return fmt.Errorf("%w: %w", known, err)
+		}
+		return err
+	case !b.connected(): // io.EOF for calls that were under way, dbus.ErrClosed for later ones
 		return fmt.Errorf("%w: %w", ErrDisconnected, err)
 	}
 	return err

@@ -1,6 +1,7 @@
 package scope
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"syscall"
+	"time"
 
 	"github.com/scidex/lictor/scope/internal/barrier"
 	"golang.org/x/sys/unix"
@@ -26,6 +28,7 @@ func forkChild(s Spec, path string) (*child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("barrier: %w", err)
 	}
+	_ = unix.SetNonblock(fds[0], true) // so that open can give up; it cannot fail
 	ours, theirs := os.NewFile(uintptr(fds[0]), "barrier"), os.NewFile(uintptr(fds[1]), "barrier")
 	defer theirs.Close()
 	cmd := &exec.Cmd{
@@ -66,14 +69,23 @@ func forkError(s Spec, path string, err error) error {
 	return fmt.Errorf("fork: %w", p.Err)
 }
 
-// open lets the child go and waits until it has become the analysis.
-func (c *child) open() error {
+// open lets the child go and waits until it has become the analysis, or until ctx ends: a program on a file system that
+// hangs can keep execve for ever. The caller then discards the child.
+func (c *child) open(ctx context.Context) error {
 	defer c.closeGate()
-	if _, err := c.gate.Write([]byte{barrier.Go}); err != nil {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	gate := c.gate
+	defer context.AfterFunc(ctx, func() { _ = gate.SetDeadline(time.Unix(1, 0)) })()
+	if _, err := gate.Write([]byte{barrier.Go}); err != nil {
 		return ErrDied
 	}
-	answer, err := io.ReadAll(c.gate)
+	answer, err := io.ReadAll(gate)
 	if err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
 		return fmt.Errorf("barrier: %w", err)
 	}
 	switch len(answer) {
@@ -90,11 +102,20 @@ func (c *child) closeGate() {
 	c.gate = nil
 }
 
-// discard ends a child that must not become the analysis, and reaps it.
-func (c *child) discard() {
+// discard ends a child that must not become the analysis, and reaps it. One that hangs in the kernel is not waited for
+// beyond ctx.
+func (c *child) discard(ctx context.Context) {
 	_ = c.cmd.Process.Kill()
 	if c.gate != nil {
 		c.closeGate()
 	}
-	_ = c.cmd.Wait()
+	reaped := make(chan struct{})
+	go func() {
+		defer close(reaped)
+		_ = c.cmd.Wait()
+	}()
+	select {
+	case <-reaped:
+	case <-ctx.Done():
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"syscall"
 )
 
@@ -52,3 +53,16 @@ func (e *ExecError) Code() int {
 	}
 	return 126
 }
+
+// oneLine is errors.Join for people, who get an error as one line.
+func oneLine(errs ...error) error {
+	if err := errors.Join(errs...); err != nil {
+		return &lineError{err}
+	}
+	return nil
+}
+
+type lineError struct{ err error }
+
+func (e *lineError) Error() string { return strings.ReplaceAll(e.err.Error(), "\n", "; ") }
+func (e *lineError) Unwrap() error { return e.err }

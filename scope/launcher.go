@@ -26,8 +26,10 @@ type Launcher struct {
 
 	// Prepared, if not nil, is called when the process of a run exists (Scope.Leader is set) and waits at the barrier, while
 	// systemd makes its units. The analysis is let go only after Prepared has returned nil: this is where a keeper writes
-	// that the run is about to start.
+	// that the run is about to start. Of the Scope, only Spec, Leader, Keeper, StartedAt and Started are set by then.
 	Prepared func(context.Context, *Scope) error
+
+	dialling chan struct{} // holds one value while somebody makes the connection
 
 	mu       sync.Mutex
 	bus      *bus
@@ -45,48 +47,15 @@ func NewLauncher(m Manager) (*Launcher, error) {
 }
 
 // NewLauncherAt is NewLauncher for a hierarchy that is already known.
-func NewLauncherAt(m Manager, fs cgroup.FS) *Launcher { return &Launcher{manager: m, fs: fs} }
+func NewLauncherAt(m Manager, fs cgroup.FS) *Launcher {
+	return &Launcher{manager: m, fs: fs, dialling: make(chan struct{}, 1)}
+}
 
 // Manager says which manager holds the scopes.
 func (l *Launcher) Manager() Manager { return l.manager }
 
 // FS is the cgroup hierarchy that the scopes are in.
 func (l *Launcher) FS() cgroup.FS { return l.fs }
-
-// Disconnect closes the connection to systemd, if there is one; the next call that needs one makes it again. On its
-// private socket systemd tells everything about every unit, so nobody should sit on an idle connection.
-func (l *Launcher) Disconnect() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.bus != nil {
-		l.bus.close()
-		l.bus = nil
-	}
-}
-
-// Connect makes sure that systemd answers. The error wraps ErrNoManager.
-func (l *Launcher) Connect(ctx context.Context) error {
-	_, err := l.connection(ctx)
-	return err
-}
-
-func (l *Launcher) connection(ctx context.Context) (*bus, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.bus.connected() {
-		return l.bus, nil
-	}
-	if l.bus != nil {
-		l.bus.close()
-		l.bus = nil
-	}
-	b, err := dial(ctx, l.manager.endpoints()...)
-	if err != nil {
-		return nil, err
-	}
-	l.bus = b
-	return b, nil
-}
 
 // Launch starts spec.Args in a scope of its own and returns when it runs there. Until its limits are verified nothing of
 // it has run. Errors: *SpecError (nothing was done), *ExecError (it cannot be executed), ErrNoManager, ErrNotConfined,
@@ -107,19 +76,20 @@ func (l *Launcher) Launch(ctx context.Context, spec Spec) (*Scope, error) {
 
 	c, err := forkChild(spec, program)
 	if err != nil {
+		cancel()
 		<-connected
 		return nil, err
 	}
 	s := &Scope{Spec: spec, l: l, child: c}
 	if err := <-connected; err != nil {
-		c.discard()
+		l.takeBack(ctx, s)
 		return nil, err
 	}
 	if err := l.confine(ctx, s); err != nil {
 		l.takeBack(ctx, s)
 		return nil, err
 	}
-	if err := c.open(); err != nil {
+	if err := c.open(ctx); err != nil {
 		l.takeBack(ctx, s)
 		return nil, err
 	}
@@ -152,18 +122,21 @@ func (l *Launcher) confine(ctx context.Context, s *Scope) error {
 	if err == nil {
 		err = s.writeFacts()
 	}
-	return errors.Join(err, <-prepared)
+	if err != nil && !s.Leader.Alive() {
+		err = fmt.Errorf("%w: %w", ErrDied, err)
+	}
+	return oneLine(err, <-prepared)
 }
 
 // makeUnits asks systemd for the scope inside its ledger slice. Properties that this systemd does not know are left out
 // one by one, newest first, if the run is still confined by what matters.
 func (l *Launcher) makeUnits(ctx context.Context, s *Scope) error {
-	b, err := l.connection(ctx)
-	if err != nil {
-		return err
-	}
+	return l.use(ctx, func(b *bus) error { return b.makeUnits(ctx, s) })
+}
+
+func (b *bus) makeUnits(ctx context.Context, s *Scope) error {
 	ps := properties(s.Spec, s.Leader.PID)
-	err = b.start(ctx, s.Unit(), ps)
+	err := b.start(ctx, s.Unit(), ps)
 	for _, o := range optional {
 		if !errors.Is(err, ErrUnknownProperty) {
 			return err
@@ -207,11 +180,11 @@ func (l *Launcher) verify(ctx context.Context, s *Scope) error {
 	if err := s.verifyLimits(); err != nil {
 		return err
 	}
-	b, err := l.connection(ctx)
-	if err != nil {
+	var state string
+	err = l.use(ctx, func(b *bus) error {
+		state, err = b.activeState(ctx, s.Unit())
 		return err
-	}
-	state, err := b.activeState(ctx, s.Unit())
+	})
 	if err != nil {
 		return err
 	}
@@ -223,13 +196,14 @@ func (l *Launcher) verify(ctx context.Context, s *Scope) error {
 
 // takeBack leaves nothing of a failed launch.
 func (l *Launcher) takeBack(ctx context.Context, s *Scope) {
-	s.child.discard()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
-	if b, err := l.connection(ctx); err == nil {
-		_ = b.stop(ctx, s.Unit())
-		_ = b.resetFailed(ctx, s.Unit())
-		_ = b.stop(ctx, s.Spec.Run.Ledger())
+	defer s.Close()
+	s.child.discard(ctx)
+	if s.StartedAt.IsZero() {
+		return // systemd was not asked for anything yet
 	}
-	s.Close()
+	_ = l.use(ctx, func(b *bus) error { // whoever finds what cannot be removed now settles it later
+		return oneLine(b.stop(ctx, s.Unit()), b.resetFailed(ctx, s.Unit()), b.stop(ctx, s.Spec.Run.Ledger()))
+	})
 }

@@ -9,7 +9,7 @@ import (
 
 // Monitor tells fn what systemd says about the scope of a run, first as it is and then whenever it changes, until ctx ends
 // or the connection does (the error then wraps ErrDisconnected). fn gets only the fields that changed; the others are
-// empty. It must not block.
+// empty. It must not block, and can be called by two goroutines at once.
 //
 // Monitor uses the bus and matches for this one unit: on the private socket systemd would wake us for every unit of the
 // machine. While it runs, UnitState asks over the same connection, so that fn has been told everything that systemd said
@@ -27,14 +27,11 @@ func (l *Launcher) Monitor(ctx context.Context, run RunID, fn func(UnitState)) e
 	b.signals.watch(unit,
 		func(c map[string]dbus.Variant) { fn(changedState(c)) },
 		func() { fn(UnitState{StopJob: true}) })
-	for _, match := range []string{
-		"interface='org.freedesktop.DBus.Properties',member='PropertiesChanged',path='" + string(unitPath(unit)) + "'",
-		"interface='org.freedesktop.systemd1.Manager',member='JobRemoved',arg2='" + unit + "'",
-	} {
-		match = "type='signal',sender='" + systemdName + "'," + match
-		if err := b.raw.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.AddMatch", 0, match).Err; err != nil {
-			return fmt.Errorf("monitor %q: %w", unit, busError(err))
-		}
+	if err := b.match(ctx,
+		"interface='org.freedesktop.DBus.Properties',member='PropertiesChanged',path='"+string(unitPath(unit))+"'",
+		"interface='org.freedesktop.systemd1.Manager',member='JobRemoved',arg2='"+unit+"'",
+	); err != nil {
+		return fmt.Errorf("monitor %q: %w", unit, err)
 	}
 	if st, err := b.unitState(ctx, unit); err == nil {
 		fn(st)
@@ -49,6 +46,19 @@ func (l *Launcher) Monitor(ctx context.Context, run RunID, fn func(UnitState)) e
 	case <-ctx.Done():
 	}
 	return ctx.Err()
+}
+
+// match asks the bus daemon for signals of systemd.
+func (b *bus) match(ctx context.Context, rules ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	for _, rule := range rules {
+		rule = "type='signal',sender='" + systemdName + "'," + rule
+		if err := b.raw.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.AddMatch", 0, rule).Err; err != nil {
+			return b.failure(err)
+		}
+	}
+	return nil
 }
 
 func (l *Launcher) setMonitor(run RunID, b *bus) {

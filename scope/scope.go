@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -89,7 +91,7 @@ func (s *Scope) UnitState(ctx context.Context) (UnitState, error) {
 
 // Release makes systemd forget the run: call it only when its end is on record, since the ledger and the counters of the
 // kernel go with it.
-func (s *Scope) Release(ctx context.Context) error { return s.l.Release(ctx, s.Spec.Run) }
+func (s *Scope) Release(ctx context.Context) error { return s.l.Release(ctx, s.Spec.Run, true) }
 
 // Close closes the descriptors. It ends nothing.
 func (s *Scope) Close() {
@@ -120,6 +122,34 @@ func (s *Scope) verifyLimits() error {
 		s.Degraded = append(s.Degraded, "MemorySwapMax: this kernel does not account swap")
 	case !sameLimit(swap, s.Spec.MemorySwapMax):
 		return fmt.Errorf("%w: memory.swap.max is %v, not %d", ErrNotConfined, swap, s.Spec.MemorySwapMax)
+	}
+	return s.verifyOthers()
+}
+
+// pidsMax is the largest number of tasks that the kernel can count; it takes no larger limit (PID_MAX_LIMIT).
+const pidsMax = 4 << 20
+
+// verifyOthers looks after the limits that a manager leaves out without a word where it has not got their controllers.
+func (s *Scope) verifyOthers() error {
+	if s.Spec.CPUQuota != 0 {
+		have, err := s.Group.Controllers()
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrNotConfined, err)
+		}
+		if !slices.Contains(have, "cpu") {
+			s.Degraded = append(s.Degraded, "CPUQuota: this manager has not got the cpu controller")
+		}
+	}
+	if s.Spec.TasksMax == 0 || s.Spec.TasksMax > pidsMax {
+		return nil
+	}
+	switch got, err := s.Group.PidsMax(); {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrNotConfined, err)
+	case !got.IsSet():
+		s.Degraded = append(s.Degraded, "TasksMax: this manager has not got the pids controller")
+	case got.String() != strconv.FormatUint(s.Spec.TasksMax, 10):
+		return fmt.Errorf("%w: pids.max is %v, not %d", ErrNotConfined, got, s.Spec.TasksMax)
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ type signalFilter struct {
 	changes map[dbus.ObjectPath]func(map[string]dbus.Variant)
 	stopped map[string]func() // by unit: a job of it was removed
 	dropped uint64
+	ended   bool
 	feed    []chan<- *dbus.Signal // go-systemd's own channel: never fed, closed at the end so that its goroutine ends
 }
 
@@ -64,7 +65,7 @@ func (f *signalFilter) DeliverSignal(_, _ string, s *dbus.Signal) {
 		f.ownerMoved(s.Body)
 		return
 	}
-	if !f.private && s.Sender != f.owner {
+	if !f.private && (f.owner == "" || s.Sender != f.owner) {
 		f.dropped++
 		return
 	}
@@ -119,6 +120,10 @@ func (f *signalFilter) propertiesChanged(path dbus.ObjectPath, body []any) {
 func (f *signalFilter) AddSignal(ch chan<- *dbus.Signal) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.ended { // the connection broke while it was being made
+		close(ch)
+		return
+	}
 	f.feed = append(f.feed, ch)
 }
 
@@ -132,7 +137,7 @@ func (f *signalFilter) Terminate() {
 	for _, ch := range f.feed {
 		close(ch)
 	}
-	f.feed = nil
+	f.feed, f.ended = nil, true
 }
 
 // unitPath is the object of a unit on the bus.

@@ -62,6 +62,16 @@ const MaxAnalysisID = 256
 // its first instruction.
 const minMemoryMax = 1 << 20
 
+// The smallest quota that is not 0 in systemd's microseconds per second (the kernel rounds up to a millisecond per period),
+// and more CPUs than anybody has.
+const (
+	minCPUQuota = 1e-6
+	maxCPUQuota = 1e6
+)
+
+// maxDuration keeps sums of times from overflowing.
+const maxDuration = 100 * 365 * 24 * time.Hour
+
 // withDefaults returns s with every zero limit replaced by its default.
 func (s Spec) withDefaults() Spec {
 	if s.Run == "" {
@@ -94,14 +104,23 @@ func (s Spec) Validate() error {
 		return &SpecError{"MemoryMax", strconv.FormatUint(s.MemoryMax, 10), "too small to start a process in; at least 1M"}
 	case s.MemoryHigh != 0 && s.MemoryHigh < minMemoryMax:
 		return &SpecError{"MemoryHigh", strconv.FormatUint(s.MemoryHigh, 10), "too small to start a process in; at least 1M"}
-	case s.CPUQuota < 0 || math.IsNaN(s.CPUQuota) || s.CPUQuota > 1e6:
+	case s.CPUQuota != 0 && !(s.CPUQuota >= minCPUQuota && s.CPUQuota <= maxCPUQuota):
 		return &SpecError{"CPUQuota", strconv.FormatFloat(s.CPUQuota*100, 'f', -1, 64) + "%", "must be a percentage above 0"}
 	case s.RuntimeMax > 0 && s.RuntimeMax < time.Millisecond:
 		return &SpecError{"RuntimeMaxSec", s.RuntimeMax.String(), "too short; at least 1ms"}
-	case s.Grace < 0:
-		return &SpecError{"grace", s.Grace.String(), "must not be negative"}
+	case s.RuntimeMax > maxDuration:
+		return &SpecError{"RuntimeMaxSec", s.RuntimeMax.String(), "too long; write infinity for none"}
+	case s.Grace < time.Millisecond:
+		return &SpecError{"grace", s.Grace.String(), "too short; at least 1ms"}
+	case s.Grace > maxDuration:
+		return &SpecError{"grace", s.Grace.String(), "too long; a run that ignores SIGTERM would never end"}
 	case s.OOMPolicy != OOMKill && s.OOMPolicy != OOMContinue:
 		return &SpecError{"OOMPolicy", string(s.OOMPolicy), "must be kill or continue"}
+	}
+	for _, p := range s.Properties {
+		if allowed[p.Name] == nil {
+			return &SpecError{"property", p.Name, "must come from ParseProperty"}
+		}
 	}
 	return s.validateText()
 }
@@ -114,12 +133,19 @@ func (s Spec) validateText() error {
 	if !utf8.ValidString(s.AnalysisID) || strings.ContainsFunc(s.AnalysisID, isControl) {
 		return &SpecError{"analysis id", s.AnalysisID, "must be text without control characters or line breaks"}
 	}
-	for _, list := range [][]string{s.Args, s.Env, {s.Dir}} {
-		for _, t := range list {
-			if strings.ContainsRune(t, 0) {
-				return &SpecError{"command", t, "contains a NUL byte, which no process can be given"}
-			}
+	const noNUL = "contains a NUL byte, which no process can be given"
+	for _, a := range s.Args {
+		if strings.ContainsRune(a, 0) {
+			return &SpecError{"command", a, noNUL}
 		}
+	}
+	for _, kv := range s.Env {
+		if key, _, _ := strings.Cut(kv, "="); strings.ContainsRune(kv, 0) {
+			return &SpecError{"environment", key, noNUL} // the value may be a secret
+		}
+	}
+	if strings.ContainsRune(s.Dir, 0) {
+		return &SpecError{"directory", s.Dir, noNUL}
 	}
 	return nil
 }

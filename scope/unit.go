@@ -17,15 +17,17 @@ type UnitState struct {
 }
 
 // UnitState asks systemd about the scope of a run. ErrNoUnit says that systemd does not know it (any more).
-func (l *Launcher) UnitState(ctx context.Context, run RunID) (UnitState, error) {
+func (l *Launcher) UnitState(ctx context.Context, run RunID) (st UnitState, err error) {
 	if b := l.monitor(run); b != nil {
-		return b.unitState(ctx, run.Scope())
+		if st, err = b.unitState(ctx, run.Scope()); !errors.Is(err, ErrDisconnected) {
+			return st, err
+		}
 	}
-	b, err := l.connection(ctx)
-	if err != nil {
-		return UnitState{}, err
-	}
-	return b.unitState(ctx, run.Scope())
+	err = l.use(ctx, func(b *bus) error {
+		st, err = b.unitState(ctx, run.Scope())
+		return err
+	})
+	return st, err
 }
 
 func text(v any) string {
@@ -35,23 +37,28 @@ func text(v any) string {
 
 // StopUnit asks systemd to stop a unit and does not wait. A unit that is not there is no error.
 func (l *Launcher) StopUnit(ctx context.Context, unit string) error {
-	b, err := l.connection(ctx)
-	if err != nil {
-		return err
-	}
-	return b.stop(ctx, unit)
+	return l.use(ctx, func(b *bus) error { return b.stop(ctx, unit) })
 }
 
-// Release makes systemd forget the units of a run.
-func (l *Launcher) Release(ctx context.Context, run RunID) error {
-	b, err := l.connection(ctx)
-	if err != nil {
+// Release makes systemd forget the units of a run. A scope that may have failed (a limit was hit) is waited for: it becomes
+// failed only when systemd has noticed that it is empty, and stays until it is reset after that.
+func (l *Launcher) Release(ctx context.Context, run RunID, mayHaveFailed bool) error {
+	release := func() error { return l.use(ctx, func(b *bus) error { return b.release(ctx, run, mayHaveFailed) }) }
+	err := release()
+	if errors.Is(err, ErrDisconnected) { // systemd re-executed itself; stopping twice does no harm
+		err = release()
+	}
+	return err
+}
+
+func (b *bus) release(ctx context.Context, run RunID, mayHaveFailed bool) error {
+	if !mayHaveFailed {
+		return b.stop(ctx, run.Ledger())
+	}
+	if err := b.stopped(ctx, run.Ledger()); err != nil { // the stop of a slice stops what is in it first
 		return err
 	}
-	// Both calls at once: one round trip.
-	reset := make(chan error, 1)
-	go func() { reset <- b.resetFailed(ctx, run.Scope()) }()
-	return errors.Join(b.stop(ctx, run.Ledger()), <-reset)
+	return b.resetFailed(ctx, run.Scope())
 }
 
 // unitState reads what systemd knows of a scope.
@@ -83,18 +90,22 @@ func hasJob(v any) bool {
 }
 
 // Version asks the manager which systemd it is, such as "257.8-1~deb13u2".
-func (l *Launcher) Version(ctx context.Context) (string, error) {
-	b, err := l.connection(ctx)
-	if err != nil {
-		return "", err
-	}
+func (l *Launcher) Version(ctx context.Context) (version string, err error) {
+	err = l.use(ctx, func(b *bus) error {
+		version, err = b.version(ctx)
+		return err
+	})
+	return version, err
+}
+
+func (b *bus) version(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var v dbus.Variant
-	err = b.raw.Object(systemdName, managerPath).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0,
+	err := b.raw.Object(systemdName, managerPath).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0,
 		systemdName+".Manager", "Version").Store(&v)
 	if err != nil {
-		return "", fmt.Errorf("version of systemd: %w", busError(err))
+		return "", fmt.Errorf("version of systemd: %w", b.failure(err))
 	}
 	return text(v.Value()), nil
 }

@@ -60,7 +60,7 @@ func (k *Keeper) conclude(ctx context.Context, e Evidence, s *session) (*events.
 	if len(run.Survivors) > 0 {
 		return run, nil // released when they are gone, by whoever looks then
 	}
-	if err := k.Target.Release(ctx); err != nil {
+	if err := k.Target.Release(ctx, run.Reason != events.ReasonNone || run.State == events.StateLost || e.Ledger.OOMKill > 0); err != nil {
 		return run, fmt.Errorf("run %s not released: %w", run.Run, err)
 	}
 	return run, nil

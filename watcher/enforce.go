@@ -150,7 +150,7 @@ func (e *Enforcer) thaw() {
 // killAll sends SIGKILL to everybody at once, through the directory of the ledger.
 func (e *Enforcer) killAll(ctx context.Context) {
 	pids, _ := e.Ledger.AllProcs()
-	if err := e.Ledger.Kill(); err != nil {
+	if err := e.Ledger.Kill(); err != nil && !errors.Is(err, cgroup.ErrGone) {
 		e.Log.Warn("kill", logError, err)
 		return
 	}

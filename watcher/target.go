@@ -21,8 +21,8 @@ type Target interface {
 	UnitState(ctx context.Context) (UnitState, error)
 	// Monitor tells fn of every change of the scope unit until ctx ends. Fields that did not change are empty.
 	Monitor(ctx context.Context, fn func(UnitState)) error
-	// Release makes systemd forget the run.
-	Release(ctx context.Context) error
+	// Release makes systemd forget the run. A unit that may have failed needs more for that.
+	Release(ctx context.Context, mayHaveFailed bool) error
 }
 
 // Exit is how the main process ended: by Signal if that is not 0, else with Code.

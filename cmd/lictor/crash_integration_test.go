@@ -68,7 +68,7 @@ type crashTarget struct {
 	step string
 }
 
-func (t crashTarget) Release(ctx context.Context) error {
+func (t crashTarget) Release(ctx context.Context, mayHaveFailed bool) error {
 	crash("before-release", t.step)
-	return t.Target.Release(ctx)
+	return t.Target.Release(ctx, mayHaveFailed)
 }

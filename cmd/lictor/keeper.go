@@ -158,7 +158,9 @@ func (t target) Monitor(ctx context.Context, fn func(watcher.UnitState)) error {
 	return t.l.Monitor(ctx, t.run, func(st scope.UnitState) { fn(unitState(st, true)) })
 }
 
-func (t target) Release(ctx context.Context) error { return t.l.Release(ctx, t.run) }
+func (t target) Release(ctx context.Context, mayHaveFailed bool) error {
+	return t.l.Release(ctx, t.run, mayHaveFailed)
+}
 
 func unitState(st scope.UnitState, known bool) watcher.UnitState {
 	return watcher.UnitState{Known: known, StopJob: st.StopJob, ActiveState: st.ActiveState, SubState: st.SubState,

@@ -136,7 +136,7 @@ func (s *settler) unlaunched(ctx context.Context, led *scope.Ledger, populated b
 		return err
 	}
 	s.acted = append(s.acted, fmt.Sprintf("released the units of %s, whose launch was never finished", led.Run))
-	return s.launcher.Release(ctx, led.Run)
+	return s.launcher.Release(ctx, led.Run, true)
 }
 
 // finish ends what is left of a run whose keeper is gone, if it may, and completes its record.
@@ -151,7 +151,7 @@ func (s *settler) finish(ctx context.Context, led *scope.Ledger, populated bool)
 			return nil // survivors of SIGKILL; the record names them
 		}
 		s.acted = append(s.acted, "released "+string(led.Run))
-		return s.launcher.Release(ctx, led.Run)
+		return s.launcher.Release(ctx, led.Run, true)
 	}
 	w := k.keeper(rec, led.Run, watcher.Box{Ledger: led.Group, Ancestors: led.Facts.Ancestors})
 	w.Started, w.Grace = led.Facts.Started, led.Facts.Grace
