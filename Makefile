@@ -50,7 +50,7 @@ test-unit: testbed ## Run the tests that need no guest, with the race detector
 
 .PHONY: test-vm
 test-vm: testbed ## Run the integration tests in fresh guests, bookworm and trixie
-	@$(TESTBED) run --suite bookworm,trixie $(if $(RUN),--run '$(RUN)') $(PKG)
+	@$(TESTBED) run --together --suite bookworm,trixie $(if $(RUN),--run '$(RUN)') $(PKG)
 
 .PHONY: test-sid
 test-sid: testbed ## Run the integration tests in a fresh guest of sid, the newest systemd

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 )
 
 // A tally counts the results of tests and their subtests.
@@ -41,7 +43,10 @@ type filter struct {
 	verbose bool
 	raw     bool // verbose, and lines keep their marks: somebody upstream reads them
 
-	tally
+	mu      sync.Mutex // of what follows
+	running string     // the test heard of last, with its subtest
+	printed time.Time  // when something was last printed
+	tally   tally
 	rest    []byte
 	current string                   // the top-level test that unmarked lines belong to
 	held    map[string]*bytes.Buffer // what unfinished tests have said
@@ -50,6 +55,8 @@ type filter struct {
 const mark = '\x16'
 
 func (f *filter) Write(b []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.rest = append(f.rest, b...)
 	for {
 		i := bytes.IndexByte(f.rest, '\n')
@@ -86,7 +93,7 @@ func (f *filter) line(line string) error {
 // say passes on what a test said, or keeps it until the test has a result.
 func (f *filter) say(line string) error {
 	if strings.HasPrefix(line, "Benchmark") && strings.Contains(line, "/op") {
-		f.benchmarks++
+		f.tally.benchmarks++
 	} else if !f.verbose && f.current != "" {
 		f.hold(line)
 		return nil
@@ -120,7 +127,7 @@ func (f *filter) event(line string) error {
 	top, _, isSub := strings.Cut(name, "/")
 	switch kind {
 	case "===":
-		f.current = top
+		f.current, f.running = top, name
 	case "---":
 		f.count(verb)
 		if !f.verbose {
@@ -143,11 +150,11 @@ func (f *filter) event(line string) error {
 func (f *filter) count(result string) {
 	switch result {
 	case "PASS":
-		f.passed++
+		f.tally.passed++
 	case "FAIL":
-		f.failed++
+		f.tally.failed++
 	case "SKIP":
-		f.skipped++
+		f.tally.skipped++
 	}
 }
 
@@ -164,6 +171,8 @@ func (f *filter) finish(result, line string) error {
 
 // flush prints what tests without a result have said: the binary ended in their middle.
 func (f *filter) flush() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if len(f.rest) > 0 {
 		if err := f.line(string(f.rest) + "\n"); err != nil {
 			return err
@@ -180,6 +189,7 @@ func (f *filter) flush() error {
 }
 
 func (f *filter) print(s string) error {
+	f.printed = time.Now()
 	_, err := io.WriteString(f.out, s)
 	return err
 }

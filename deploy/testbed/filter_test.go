@@ -108,7 +108,7 @@ func TestFilterShowsWhatAnEndInTheMiddleLeft(t *testing.T) {
 	if got != want {
 		t.Errorf("output %q, want %q", got, want)
 	}
-	if n := f.ran(); n != 0 {
+	if n := f.tally.ran(); n != 0 {
 		t.Errorf("%d tests ran, want 0", n)
 	}
 }
@@ -116,7 +116,7 @@ func TestFilterShowsWhatAnEndInTheMiddleLeft(t *testing.T) {
 func TestFilterCountsBenchmarks(t *testing.T) {
 	f := &filter{verbose: true}
 	filtered(t, f, "^=== RUN   BenchmarkX\nBenchmarkX\nBenchmarkX-2   \t 100\t 2.3 ns/op\n^PASS\n")
-	if f.benchmarks != 1 {
-		t.Errorf("%d benchmarks, want 1", f.benchmarks)
+	if f.tally.benchmarks != 1 {
+		t.Errorf("%d benchmarks, want 1", f.tally.benchmarks)
 	}
 }

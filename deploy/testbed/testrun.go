@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // A testRun is one test binary to be run in a guest.
@@ -23,18 +24,21 @@ func (g *guest) runTests(ctx context.Context, r *testRun, out io.Writer, signals
 	if err := g.ship(ctx, &r.shipment); err != nil {
 		return tally{}, 0, err
 	}
-	f := &filter{out: out, verbose: r.verbose, raw: r.raw}
+	f := &filter{out: out, verbose: r.verbose, raw: r.raw, printed: time.Now()}
+	done := make(chan struct{}) // closed below
+	go f.heartbeat(g.Name, done)
 	c := &remoteCommand{
 		dir:  r.guestDir(),
 		env:  g.testEnv(&r.shipment),
 		argv: append([]string{r.guestBinary(), "-test.v=test2json"}, r.args...),
 	}
 	status, err := g.run(ctx, c, f, signals)
+	close(done)
 	if flushErr := f.flush(); err == nil {
 		err = flushErr
 	}
-	if err == nil && status == 0 && f.skipped > 0 && os.Getenv("CI") == "true" {
-		fmt.Fprintf(out, "testbed: %d skipped, and in CI nothing may be\n", f.skipped)
+	if err == nil && status == 0 && f.tally.skipped > 0 && os.Getenv("CI") == "true" {
+		fmt.Fprintf(out, "testbed: %d skipped, and in CI nothing may be\n", f.tally.skipped)
 		status = 1
 	}
 	return f.tally, status, err
