@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/dbus"
@@ -179,23 +180,36 @@ func (b *bus) resetFailed(ctx context.Context, unit string) error {
 	return ignoreNoUnit(b.failure(b.conn.ResetFailedUnitContext(ctx, unit)))
 }
 
-// properties reads the properties of one interface (Unit, Scope) of a unit.
-func (b *bus) properties(ctx context.Context, unit, iface string) (map[string]any, error) {
+// get reads properties of a unit, each named INTERFACE.NAME without the common prefix. All questions are sent before the first
+// answer is read: one round trip, and next to nothing for systemd, whose scopes have three hundred properties.
+func (b *bus) get(ctx context.Context, unit string, names ...string) ([]any, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	m, err := b.conn.GetUnitTypePropertiesContext(ctx, unit, iface)
-	return m, b.failure(err)
+	object := b.raw.Object(systemdName, unitPath(unit))
+	calls := make([]*dbus.Call, len(names))
+	for i, name := range names {
+		iface, property, _ := strings.Cut(name, ".")
+		calls[i] = object.GoWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, make(chan *dbus.Call, 1),
+			systemdName+"."+iface, property)
+	}
+	values := make([]any, len(names))
+	for i, call := range calls {
+		var v dbus.Variant
+		if err := (<-call.Done).Store(&v); err != nil {
+			return nil, b.failure(err)
+		}
+		values[i] = v.Value()
+	}
+	return values, nil
 }
 
-// activeState reads one property: what verify needs, without the hundred others.
+// activeState reads what verify needs.
 func (b *bus) activeState(ctx context.Context, unit string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	p, err := b.conn.GetUnitTypePropertyContext(ctx, unit, "Unit", "ActiveState")
+	v, err := b.get(ctx, unit, "Unit.ActiveState")
 	if err != nil {
-		return "", fmt.Errorf("unit %q: %w", unit, b.failure(err))
+		return "", fmt.Errorf("unit %q: %w", unit, err)
 	}
-	return text(p.Value.Value()), nil
+	return text(v[0]), nil
 }
 
 func ignoreNoUnit(err error) error {

@@ -61,22 +61,17 @@ func (b *bus) release(ctx context.Context, run RunID, mayHaveFailed bool) error 
 	return b.resetFailed(ctx, run.Scope())
 }
 
-// unitState reads what systemd knows of a scope.
+// unitState reads what systemd knows of a scope. LoadState comes last: the object path of a unit that is not loaded (any
+// more) answers with the properties of a unit that never ran.
 func (b *bus) unitState(ctx context.Context, name string) (UnitState, error) {
-	unit, err := b.properties(ctx, name, "Unit")
+	v, err := b.get(ctx, name, "Scope.Result", "Unit.ActiveState", "Unit.SubState", "Unit.Job", "Unit.LoadState")
 	if err != nil {
 		return UnitState{}, fmt.Errorf("unit %q: %w", name, err)
 	}
-	// The object path of a unit that is not loaded answers with the properties of a unit that never ran.
-	if text(unit["LoadState"]) == "not-found" {
+	if text(v[4]) == "not-found" {
 		return UnitState{}, fmt.Errorf("unit %q: %w", name, ErrNoUnit)
 	}
-	scope, err := b.properties(ctx, name, "Scope")
-	if err != nil {
-		return UnitState{}, fmt.Errorf("unit %q: %w", name, err)
-	}
-	return UnitState{ActiveState: text(unit["ActiveState"]), SubState: text(unit["SubState"]), Result: text(scope["Result"]),
-		StopJob: hasJob(unit["Job"])}, nil
+	return UnitState{Result: text(v[0]), ActiveState: text(v[1]), SubState: text(v[2]), StopJob: hasJob(v[3])}, nil
 }
 
 // hasJob reads the Job property of a unit: (id, path), with id 0 for none.

@@ -229,7 +229,7 @@ func (s *session) evidence() Evidence {
 }
 
 // atOnce is the age up to which an exit by itself is not looked into: nobody stops a run that young.
-const atOnce = 4 * monitorAfter
+const atOnce = 200 * time.Millisecond
 
 // needsNoUnit: asking systemd costs two round trips, which a short run should not pay.
 func (s *session) needsNoUnit() bool {

@@ -37,7 +37,7 @@ type Keeper struct {
 // Delays of a keeper. Each is a compromise that a reader may want to know.
 const (
 	// monitorAfter is the age at which a run gets its own connection to the bus. Most short runs never need one.
-	monitorAfter = 50 * time.Millisecond
+	monitorAfter = 300 * time.Millisecond
 	// settle is how long processes that outlive the main process may take to go by themselves: the helpers of Python's
 	// multiprocessing do, once they read end of file.
 	settle = 250 * time.Millisecond
