@@ -430,3 +430,24 @@ func TestKernelLogDescriptors(t *testing.T) {
 		t.Errorf("%d descriptors, %d before", after, before)
 	}
 }
+
+// TestKernelLogThread: when the main thread has exited, the kernel names another one.
+func TestKernelLogThread(t *testing.T) {
+	const program = `
+import ctypes, threading, time
+def eat():
+    time.sleep(1)
+    hoard = []
+    while True: hoard.append(bytearray(b'x' * (1 << 20)))
+threading.Thread(target=eat).start()
+ctypes.CDLL(None).pthread_exit(None)
+`
+	log := openFreshKernelLog(t)
+	g := newTestGroup(t, "/lictor-test-thread", map[string]string{"memory.max": "32M"})
+	victim := g.start(t, exec.Command("python3", "-c", program))
+	_ = victim.Wait()
+	k, ok := killsOf(t, mustKills(t, log), victim)[victim.Process.Pid]
+	if !ok || k.TaskMemcg != g.path {
+		t.Errorf("%v, %+v, want process %d in %s", ok, k, victim.Process.Pid, g.path)
+	}
+}

@@ -9,7 +9,7 @@ import (
 // a string is empty when the log does not say.
 type KernelKill struct {
 	At   time.Duration // the kernel's date: since boot, without suspend
-	PID  int           // in the initial pid namespace
+	PID  int           // in the initial pid namespace; a thread's when the main thread had exited and no dump line says whose
 	Comm string        // up to 15 bytes of anything
 
 	UID                        *uint32 // the real one
@@ -50,9 +50,9 @@ type oomJoin struct {
 	kills []KernelKill // not yet taken
 
 	dump     *oomDump   // printed, its victim not yet
-	last     KernelKill // the last kill that can be the first of its incident …
+	last     joinedKill // the last kill that can be the first of its incident …
 	fresh    bool       // … and no other of these lines followed it
-	incident KernelKill // the first kill of the incident whose group is being killed; its PID is 0 when it is not known
+	incident joinedKill // the first kill of the incident whose group is being killed; its tid is 0 when it is not known
 	inGroup  bool
 
 	open []byte // a dump or group line that is not yet complete; nil for none
@@ -62,6 +62,11 @@ type oomJoin struct {
 	printed int                         // how many there were
 	from    time.Duration               // every line since is known
 	started bool
+}
+
+type joinedKill struct {
+	KernelKill
+	tid int // the number in its own line
 }
 
 // add takes the next record.
@@ -110,7 +115,7 @@ func (j *oomJoin) line(r KmsgRecord) {
 	case !ok && isOOMSpared(r.Text):
 		j.dump, j.fresh = nil, false
 	case !ok:
-	case j.inGroup && (j.incident.PID == 0 || v.global == j.incident.Global):
+	case j.inGroup && (j.incident.tid == 0 || v.global == j.incident.Global):
 		j.member(v.kill(r.At))
 	default:
 		j.first(v.kill(r.At))
@@ -119,18 +124,21 @@ func (j *oomJoin) line(r KmsgRecord) {
 
 // first takes the victim that an incident begins with.
 func (j *oomJoin) first(kill KernelKill) {
-	if d := j.dump; d != nil && d.pid == kill.PID {
-		kill.Constraint = d.constraint
+	tid := kill.PID
+	if d := j.dump; d != nil {
+		// It is the process of the dump line, by whatever number: if its main thread has exited, the dump line has the
+		// process's and this one that of a thread that has not.
+		kill.PID, kill.Constraint = d.pid, d.constraint
 		kill.OOMMemcg, kill.TaskMemcg, _ = d.cgroups(kill.Comm)
 	}
 	j.dump, j.open, j.inGroup = nil, nil, false
-	j.last, j.fresh = kill, true
+	j.last, j.fresh = joinedKill{kill, tid}, true
 	j.kills = append(j.kills, kill)
 }
 
 // group takes the line that names the group.
 func (j *oomJoin) group(path string) {
-	j.incident, j.inGroup = KernelKill{}, true
+	j.incident, j.inGroup = joinedKill{}, true
 	if j.fresh {
 		j.incident = j.last
 		if n := len(j.kills); n > 0 {
@@ -143,10 +151,10 @@ func (j *oomJoin) group(path string) {
 // member takes a kill after a group's line.
 func (j *oomJoin) member(kill KernelKill) {
 	switch {
-	case kill.PID == j.incident.PID:
+	case kill.PID == j.incident.tid:
 		return // the victim is a member too, and its memory may still be there: told twice, killed once
 	case j.suppressed(kill.At):
-		j.last, j.fresh = kill, true
+		j.last, j.fresh = joinedKill{kill, kill.PID}, true
 	default:
 		kill.Constraint, kill.OOMMemcg, kill.Group = j.incident.Constraint, j.incident.OOMMemcg, j.incident.Group
 		j.fresh = false

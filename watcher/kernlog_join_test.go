@@ -108,11 +108,13 @@ func TestOOMJoin(t *testing.T) {
 			s.dump("/b", "/b", 2)
 			s.killed(2)
 		}, "1 limit=/a task=/a constraint=MEMCG\n2 limit=/b task=/b constraint=MEMCG\n"},
-		{"a dump line tells nothing of another pid", func(s *kmsgScript) {
-			s.dump("/a", "/a", 1)
+		{"the main thread has exited", func(s *kmsgScript) {
+			s.dump("/a", "/a/b", 1)
 			s.killed(2)
-			s.killed(1)
-		}, "2\n1\n"},
+			s.group("/a")
+			s.killed(2)
+			s.killed(3)
+		}, "1 limit=/a task=/a/b group=/a constraint=MEMCG\n3 limit=/a group=/a constraint=MEMCG\n"},
 		{"group", func(s *kmsgScript) {
 			s.dump("/a", "/a/b", 1)
 			s.killed(1)

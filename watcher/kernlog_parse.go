@@ -115,14 +115,18 @@ func parseOOMDump(text string) (oomDump, bool) {
 	return oomDump{constraint: constraint, names: names, pid: int(p), whole: true}, true
 }
 
-// cgroups returns the cgroup whose limit was hit ("" for a global kill) and the one that the task named comm was in.
-// Not ok means that the line can be read in more than one way, or in none.
+// cgroups returns the cgroup whose limit was hit ("" for a global kill) and the one that the task named comm was in; comm
+// may be that of another thread if the line can be read in one way only. Not ok means that it can be read in several, or
+// in none.
 //
 // The names of node masks and cpusets, which come first, hold no "/" but for the root's, and a victim is always at or
 // below the cgroup whose limit was hit.
 func (d oomDump) cgroups(comm string) (oomMemcg, taskMemcg string, ok bool) {
 	const limit, global, task = ",oom_memcg=/", ",global_oom,task_memcg=/", ",task_memcg=/"
 	names, found := strings.CutSuffix(d.names, ",task="+comm)
+	if !found && strings.Count(d.names, ",task=") == 1 {
+		names, _, found = strings.Cut(d.names, ",task=")
+	}
 	if !d.whole || !found {
 		return "", "", false
 	}

@@ -123,7 +123,8 @@ func TestOOMDumpCgroups(t *testing.T) {
 		{"global in a path", nodes + ",oom_memcg=/a,task_memcg=/a/,global_oom,task_memcg=/b,task=x", "x", "/a", "/a/,global_oom,task_memcg=/b", true},
 		{"limit in a path", nodes + ",global_oom,task_memcg=/a/,oom_memcg=/b,task_memcg=/b,task=x", "x", "", "/a/,oom_memcg=/b,task_memcg=/b", true},
 		{"cpuset with a name like the line", "(null),cpuset=,oom_memcg=,mems_allowed=0,oom_memcg=/a,task_memcg=/a,task=x", "x", "/a", "/a", true},
-		{"other comm", nodes + ",oom_memcg=/a,task_memcg=/a,task=x", "y", "", "", false},
+		{"other comm", nodes + ",oom_memcg=/a,task_memcg=/a/b,task=x", "y", "/a", "/a/b", true},
+		{"other comm and more than one reading", nodes + ",oom_memcg=/a,task_memcg=/a/b,task=x,task=z", "y", "", "", false},
 		{"not below", nodes + ",oom_memcg=/a,task_memcg=/ab,task=x", "x", "", "", false},
 		{"no memcg", nodes + ",task=x", "x", "", "", false},
 	}
