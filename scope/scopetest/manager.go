@@ -90,6 +90,7 @@ func (s *Systemd) get(c Call) Reply {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := map[string]dbus.Variant{"LoadState": dbus.MakeVariant("not-found"), "ActiveState": dbus.MakeVariant("inactive"),
+		"SubState": dbus.MakeVariant("dead"), "Result": dbus.MakeVariant("success"), "Job": dbus.MakeVariant(Job{0, "/"}),
 		"Version": dbus.MakeVariant("257.8-1~fake")}
 	if unit := s.units[unitOf(c.Path)]; unit != nil {
 		all["LoadState"] = dbus.MakeVariant("loaded")
@@ -103,6 +104,12 @@ func (s *Systemd) get(c Call) Reply {
 		return Fail("org.freedesktop.DBus.Error.UnknownProperty", "no property "+c.text(1))
 	}
 	return Reply{Body: []any{v}}
+}
+
+// Job is the property of that name of a unit. ID 0 is none.
+type Job struct {
+	ID   uint32
+	Path dbus.ObjectPath
 }
 
 // Properties returns the properties in a call of StartTransientUnit.

@@ -1,0 +1,124 @@
+package scope
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/godbus/dbus/v5"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/scidex/lictor/scope/scopetest"
+)
+
+// watched is what a Monitor was told.
+type watched struct {
+	mu     sync.Mutex
+	states []UnitState
+}
+
+func (w *watched) add(st UnitState) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.states = append(w.states, st)
+}
+
+func (w *watched) last(n int) []UnitState {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]UnitState(nil), w.states[max(0, len(w.states)-n):]...)
+}
+
+const testRun = RunID("0123456789ab")
+
+func monitored(t *testing.T) (h *host, seen *watched, stop context.CancelFunc, end <-chan error) {
+	t.Helper()
+	h, seen = newHost(t), &watched{}
+	h.fake.Set(testRun.Scope(), map[string]any{"ActiveState": "active", "SubState": "running"})
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	ended := make(chan error, 1)
+	go func() { ended <- h.l.Monitor(ctx, testRun, seen.add) }()
+	eventually(t, "it is monitored", func() bool { return h.l.monitor(testRun) != nil })
+	return h, seen, cancel, ended
+}
+
+func TestMonitor(t *testing.T) {
+	h, seen, stop, end := monitored(t)
+	if got, want := seen.last(9), []UnitState{{ActiveState: "active", SubState: "running", Result: "success"}}; !cmp.Equal(got, want) {
+		t.Errorf("at first: got %+v, want %+v", got, want)
+	}
+	h.fake.Change(testRun.Scope(), "Unit", map[string]any{"ActiveState": "deactivating", "SubState": "stop-sigterm"})
+	h.fake.Change("another.scope", "Unit", map[string]any{"ActiveState": "failed"})
+	h.fake.RemoveJob(5, testRun.Scope(), "done")
+	h.fake.Emit(scopetest.JobRemoved(":1.666", 6, testRun.Scope(), "done"))
+	// UnitState asks behind all that: what systemd said before its answer has been told.
+	if _, err := h.l.UnitState(t.Context(), testRun); err != nil {
+		t.Fatal(err)
+	}
+	want := []UnitState{{ActiveState: "active", SubState: "running", Result: "success"},
+		{ActiveState: "deactivating", SubState: "stop-sigterm"}, {StopJob: true}}
+	if got := seen.last(9); !cmp.Equal(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	stop()
+	wantError(t, result(t, end), context.Canceled)
+	if h.l.monitor(testRun) != nil {
+		t.Error("still monitored")
+	}
+}
+
+// When the bus goes, the monitor ends and UnitState asks over the launcher's own connection.
+func TestMonitorEndsWithTheBus(t *testing.T) {
+	h, _, _, end := monitored(t)
+	h.fake.Handle("Get", func(c scopetest.Call) scopetest.Reply {
+		h.fake.Handle("Get", nil)
+		h.fake.Drop()
+		return scopetest.Reply{Silent: true}
+	})
+	st, err := h.l.UnitState(t.Context(), testRun)
+	if err != nil || st.ActiveState != "active" {
+		t.Errorf("state: got %+v, %v", st, err)
+	}
+	wantError(t, result(t, end), ErrDisconnected)
+}
+
+func TestUnitState(t *testing.T) {
+	h := newHost(t)
+	if _, err := h.l.UnitState(t.Context(), testRun); !errors.Is(err, ErrNoUnit) {
+		t.Errorf("a unit that is not there: got %v", err)
+	}
+	h.fake.Set(testRun.Scope(), map[string]any{"ActiveState": "failed", "SubState": "failed", "Result": "oom-kill",
+		"Job": scopetest.Job{ID: 3, Path: "/org/freedesktop/systemd1/job/3"}})
+	got, err := h.l.UnitState(t.Context(), testRun)
+	if want := (UnitState{"failed", "failed", "oom-kill", true}); got != want || err != nil {
+		t.Errorf("got %+v, %v; want %+v", got, err, want)
+	}
+}
+
+func TestHasJob(t *testing.T) {
+	tests := map[string]struct {
+		v    any
+		want bool
+	}{
+		"none":       {[]any{uint32(0), dbus.ObjectPath("/")}, false},
+		"one":        {[]any{uint32(7), dbus.ObjectPath("/x")}, true},
+		"empty":      {[]any{}, false},
+		"wrong type": {[]any{"7"}, false},
+		"no list":    {uint32(7), false},
+		"nil":        {nil, false},
+	}
+	for name, tt := range tests {
+		if got := hasJob(tt.v); got != tt.want {
+			t.Errorf("%s: got %t", name, got)
+		}
+	}
+}
+
+func TestChangedState(t *testing.T) {
+	got := changedState(map[string]dbus.Variant{"SubState": dbus.MakeVariant("stop-sigkill"), "Result": dbus.MakeVariant(7)})
+	if want := (UnitState{SubState: "stop-sigkill"}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
