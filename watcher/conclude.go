@@ -232,13 +232,14 @@ func deduced(e Evidence, v Verdict, seen []events.Step, run *events.Run) []event
 	return out
 }
 
-// lastEvents are the events that go with the end: out-of-memory kills that are not on record yet, and the end itself.
+// lastEvents are the events that go with the end: what is not on record yet, and the end itself. The start is among them: a
+// short run has it written only now, and one that has it already loses nothing.
 func (k *Keeper) lastEvents(ctx context.Context, run *events.Run, e Evidence, v Verdict) []events.Event {
 	at := k.Clock.Now()
 	if run.EndedAt != nil {
 		at = *run.EndedAt
 	}
-	var list []events.Event
+	list := []events.Event{startedEvent(k.Run)}
 	if since := e.Ledger.Since(e.Alive); since.OOMKill > 0 {
 		prior, err := k.Recorder.Events(ctx, events.EventQuery{Run: run.Run, Kinds: []events.Kind{events.KindOOM}})
 		if err != nil {
@@ -257,6 +258,12 @@ func (k *Keeper) lastEvents(ctx context.Context, run *events.Run, e Evidence, v 
 		}
 	}
 	return append(list, endedEvent(run, at))
+}
+
+func startedEvent(run *events.Run) events.Event {
+	ev := events.NewEvent(run, events.KindStarted, 0, run.StartedAt)
+	ev.State, ev.Reason, ev.PID = "", "", run.LeaderPID
+	return ev
 }
 
 func endedEvent(run *events.Run, at time.Time) events.Event {

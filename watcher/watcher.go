@@ -38,6 +38,9 @@ type Keeper struct {
 const (
 	// monitorAfter is the age at which a run gets its own connection to the bus. Most short runs never need one.
 	monitorAfter = 300 * time.Millisecond
+	// startAfter is the age at which the start of a run gets an event of its own. A shorter run has it written with its end;
+	// that it began is on record before its first instruction in any case.
+	startAfter = 500 * time.Millisecond
 	// settle is how long processes that outlive the main process may take to go by themselves: the helpers of Python's
 	// multiprocessing do, once they read end of file.
 	settle = 250 * time.Millisecond
@@ -61,6 +64,7 @@ func (k *Keeper) Keep(ctx context.Context) (*events.Run, error) {
 	defer cancel()
 	wg.Go(func() { s.left <- waitLeader(ctx, k.Target) })
 	wg.Go(s.monitor)
+	wg.Go(s.recordStart)
 	closeNotifier := s.notify(&wg)
 	defer closeNotifier()
 	closeDeadline := s.deadline(&wg)
@@ -127,5 +131,19 @@ func (s *session) monitor() {
 	}
 	if err := s.Target.Monitor(s.ctx, s.unitChanged); err != nil && s.ctx.Err() == nil {
 		s.Log.Debug("unit not monitored", logRun, s.Run.Run, logError, err)
+	}
+}
+
+// recordStart writes that the run was let go.
+func (s *session) recordStart() {
+	t := time.NewTimer(startAfter)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-s.ctx.Done():
+		return
+	}
+	if err := s.Recorder.Append(s.ctx, startedEvent(s.Run)); err != nil && s.ctx.Err() == nil {
+		s.Log.Warn("event not recorded", logRun, s.Run.Run, logKind, events.KindStarted, logError, err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -29,7 +30,6 @@ type keeping struct {
 // newKeeping begins to open what the keeper needs, beside the launch that follows.
 func (a *App) newKeeping(l *scope.Launcher, run *events.Run) *keeping {
 	k := &keeping{app: a, launcher: l, run: run, tell: a.startTelling(""), log: a.logger()}
-	k.kernel, k.kernelNo = watcher.OpenKernelLog()
 	l.Prepared = k.prepared
 	return k
 }
@@ -48,6 +48,7 @@ func (k *keeping) launch(ctx context.Context, spec scope.Spec) (*scope.Scope, er
 // prepared writes the record of a run that is about to start, while systemd makes its units.
 func (k *keeping) prepared(ctx context.Context, s *scope.Scope) error {
 	begun(k.run, s)
+	k.kernel, k.kernelNo = watcher.OpenKernelLog() // from here on: nothing of the run has happened yet
 	rec, err := k.tell.recorder()
 	if err != nil {
 		return err
@@ -94,7 +95,6 @@ func (k *keeping) keep(ctx context.Context, s *scope.Scope, signals *signals) (*
 		Clock: watcher.SystemClock, Log: k.log}
 	passing := signals.pass(ctx, s, enforcer)
 	defer passing()
-	k.started(ctx, rec)
 	if k.app.tune != nil {
 		k.app.tune(keeper)
 	}
@@ -125,9 +125,13 @@ func (k *keeping) close() {
 }
 
 // calmDown makes a launcher that waits for a long run as small and quiet as it can be: no connection to systemd's private
-// socket, where every unit of the machine would wake it.
+// socket, where every unit of the machine would wake it, and no more memory than it needs.
 func (k *keeping) calmDown() (stop func()) {
-	t := time.AfterFunc(calmAfter, k.launcher.Disconnect)
+	t := time.AfterFunc(calmAfter, func() {
+		k.launcher.Disconnect()
+		debug.SetGCPercent(50)
+		debug.FreeOSMemory()
+	})
 	return func() { t.Stop() }
 }
 
@@ -208,6 +212,8 @@ func (t *telling) recorder() (*recorder, error) {
 	return &recorder{Recorder: t.rec, store: t.store}, nil
 }
 
+// close delivers what journald has not got yet. The store is left to the end of the process: what it has acknowledged is on
+// disk, and to close it costs as much as to write a record.
 func (t *telling) close() {
 	<-t.done
 	if t.err != nil {
@@ -216,7 +222,6 @@ func (t *telling) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), journalPatience)
 	defer cancel()
 	_ = t.journal.Close(ctx) // the store has it all
-	_ = t.store.Close()
 }
 
 // recorder writes to store and journal and reads from the store.
@@ -227,16 +232,6 @@ type recorder struct {
 
 func (r *recorder) Events(ctx context.Context, q events.EventQuery) ([]events.Event, error) {
 	return r.store.Events(ctx, q)
-}
-
-// started records that the analysis runs. It is not waited for on the way to its first instruction: the run itself was
-// put on record before.
-func (k *keeping) started(ctx context.Context, rec *recorder) {
-	ev := events.NewEvent(k.run, events.KindStarted, 0, k.run.StartedAt)
-	ev.PID = k.run.LeaderPID
-	if err := rec.Append(ctx, ev); err != nil {
-		k.app.talk("the start was not recorded: %v", err)
-	}
 }
 
 // logger is for what goes wrong beside the record. It is talk.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/scidex/lictor/cgroup"
@@ -62,6 +63,12 @@ func (a *App) run(ctx context.Context, o *runOptions, args []string) error {
 	if len(args) == 0 {
 		return withHint(errors.New("run: no command given"), "lictor run -- COMMAND")
 	}
+	debug.SetGCPercent(-1) // a launch leaves no garbage worth collecting; calmDown ends this
+	l, err := scope.NewLauncher(scope.Manager(a.Mode()))
+	if err != nil {
+		return explainLaunch(a.Mode(), err)
+	}
+	go func() { _ = l.Connect(ctx) }() // Launch waits for it, and reports its error
 	spec, run, err := a.spec(&o.launchOptions, args)
 	if err != nil {
 		return err
@@ -71,10 +78,6 @@ func (a *App) run(ctx context.Context, o *runOptions, args []string) error {
 		return err
 	}
 	defer result.discard()
-	l, err := scope.NewLauncher(scope.Manager(a.Mode()))
-	if err != nil {
-		return explainLaunch(a.Mode(), err)
-	}
 	k := a.newKeeping(l, run)
 	defer k.close()
 	signals := catchSignals()
