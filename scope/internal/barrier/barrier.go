@@ -112,9 +112,13 @@ const (
 // closeOnExec makes sure that the analysis gets descriptors 0, 1 and 2 and nothing else: not ours, and not what our own
 // caller left open.
 func closeOnExec() {
-	if _, _, errno := syscall.RawSyscall(sysCloseRange, fd, maxFD, cloexecFlag); errno == 0 {
-		return
+	if _, _, errno := syscall.RawSyscall(sysCloseRange, fd, maxFD, cloexecFlag); errno != 0 {
+		closeEach()
 	}
+}
+
+// closeEach does the same on a kernel without close_range.
+func closeEach() {
 	dir, err := syscall.Open("/proc/self/fd", syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		syscall.Exit(exitFailed)
