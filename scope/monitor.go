@@ -3,6 +3,7 @@ package scope
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -11,22 +12,25 @@ import (
 // or the connection does (the error then wraps ErrDisconnected). fn gets only the fields that changed; the others are
 // empty. It must not block, and can be called by two goroutines at once.
 //
-// Monitor uses the bus and matches for this one unit: on the private socket systemd would wake us for every unit of the
-// machine. While it runs, UnitState asks over the same connection, so that fn has been told everything that systemd said
-// before its answer.
+// A young run is listened to on the connection that launched it, which hears everything anyway. An older one gets a
+// connection to the bus, with matches for this one unit: on the private socket systemd would wake us for every unit of the
+// machine. UnitState asks over the connection that is listened to, so that fn has been told everything that systemd said before its
+// answer.
 //
 // This is how a stop by somebody else is told from a kill by nobody knows whom: a job of the scope ends, or the scope is
 // deactivating while its Result is success.
 func (l *Launcher) Monitor(ctx context.Context, run RunID, fn func(UnitState)) error {
+	unit := run.Scope()
+	defer l.listen(unit, fn)()
+	if err := wait(ctx, busAfter); err != nil {
+		return err
+	}
 	b, err := dial(ctx, l.manager.busEndpoint())
 	if err != nil {
 		return err
 	}
 	defer b.close()
-	unit := run.Scope()
-	b.signals.watch(unit,
-		func(c map[string]dbus.Variant) { fn(changedState(c)) },
-		func() { fn(UnitState{StopJob: true}) })
+	b.watch(unit, fn)
 	if err := b.match(ctx,
 		"interface='org.freedesktop.DBus.Properties',member='PropertiesChanged',path='"+string(unitPath(unit))+"'",
 		"interface='org.freedesktop.systemd1.Manager',member='JobRemoved',arg2='"+unit+"'",
@@ -46,6 +50,39 @@ func (l *Launcher) Monitor(ctx context.Context, run RunID, fn func(UnitState)) e
 	case <-ctx.Done():
 	}
 	return ctx.Err()
+}
+
+// busAfter is the age at which a run gets its own connection to the bus; short runs never need one. Launchers keep the
+// connection of a launch at least as long.
+const busAfter = 1500 * time.Millisecond
+
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// listen tells fn what the connection of the launch hears about a unit, for as long as it lasts.
+func (l *Launcher) listen(unit string, fn func(UnitState)) (stop func()) {
+	l.mu.Lock()
+	b := l.bus
+	l.mu.Unlock()
+	if !b.connected() {
+		return func() {}
+	}
+	b.watch(unit, fn)
+	return func() { b.signals.unwatch(unit) }
+}
+
+func (b *bus) watch(unit string, fn func(UnitState)) {
+	b.signals.watch(unit,
+		func(c map[string]dbus.Variant) { fn(changedState(c)) },
+		func() { fn(UnitState{StopJob: true}) })
 }
 
 // match asks the bus daemon for signals of systemd.

@@ -51,6 +51,14 @@ func (f *signalFilter) watch(unit string, changed func(map[string]dbus.Variant),
 	f.stopped[unit] = job
 }
 
+// unwatch ends watch.
+func (f *signalFilter) unwatch(unit string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.changes, unitPath(unit))
+	delete(f.stopped, unit)
+}
+
 func (f *signalFilter) forget(unit string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -36,8 +36,6 @@ type Keeper struct {
 
 // Delays of a keeper. Each is a compromise that a reader may want to know.
 const (
-	// monitorAfter is the age at which a run gets its own connection to the bus. Most short runs never need one.
-	monitorAfter = 300 * time.Millisecond
 	// startAfter is the age at which the start of a run gets an event of its own. A shorter run has it written with its end;
 	// that it began is on record before its first instruction in any case.
 	startAfter = 500 * time.Millisecond
@@ -119,16 +117,9 @@ func (s *session) deadline(wg *sync.WaitGroup) func() {
 	return func() { _ = d.Close() }
 }
 
-// monitor follows the unit once the run is old enough. A manager without a bus is no error: then a stop by somebody else
-// cannot always be told from a stranger's kill, and the record says which sources were read.
+// monitor follows the unit. A manager that cannot be listened to is no error: then a stop by somebody else cannot always be
+// told from a stranger's kill, and the record says which sources were read.
 func (s *session) monitor() {
-	t := time.NewTimer(monitorAfter)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-s.ctx.Done():
-		return
-	}
 	if err := s.Target.Monitor(s.ctx, s.unitChanged); err != nil && s.ctx.Err() == nil {
 		s.Log.Debug("unit not monitored", logRun, s.Run.Run, logError, err)
 	}
