@@ -39,20 +39,27 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
-	unlock = func() { f.Close() }
+	release := func() { f.Close() }
 	if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
-		return unlock, nil
+		return release, nil
 	}
 	say("waiting for another testbed that holds %s", path)
-	got := make(chan error, 1) // one slot: the goroutine ends even when nobody waits any more
-	go func() { got <- syscall.Flock(int(f.Fd()), syscall.LOCK_EX) }()
+	got := make(chan error)
+	go func() {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
+		select {
+		case got <- err:
+		case <-ctx.Done(): // nobody waits for it any more
+			release()
+		}
+	}()
 	select {
 	case err := <-got:
 		if err != nil {
-			unlock()
+			release()
 			return nil, fmt.Errorf("lock %q: %w", path, err)
 		}
-		return unlock, nil
+		return release, nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("lock %q: %w", path, ctx.Err())
 	}

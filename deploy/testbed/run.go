@@ -156,7 +156,7 @@ func (p *runPlan) runBuild(ctx context.Context, g *guest, b *build, out io.Write
 	if err != nil {
 		return tally{}, err
 	}
-	tr.verbose, tr.args = p.verbose || p.bench != "", p.testArgs(b.names)
+	tr.verbose, tr.plain, tr.args = p.verbose, p.bench != "" && !p.verbose, p.testArgs(b.names)
 	count, status, err := g.runTests(ctx, tr, out, nil)
 	switch {
 	case err != nil:

@@ -16,6 +16,7 @@ type testRun struct {
 	args    []string // -test.… flags, but for -test.v, and the test's own
 	verbose bool
 	raw     bool
+	plain   bool // not in the way that a filter can read: benchmarks print better so
 }
 
 // runTests ships a test binary and runs it. It returns an exit status other than 0 when the binary did, and in CI
@@ -27,11 +28,11 @@ func (g *guest) runTests(ctx context.Context, r *testRun, out io.Writer, signals
 	f := &filter{out: out, verbose: r.verbose, raw: r.raw, printed: time.Now()}
 	done := make(chan struct{}) // closed below
 	go f.heartbeat(g.Name, done)
-	c := &remoteCommand{
-		dir:  r.guestDir(),
-		env:  g.testEnv(&r.shipment),
-		argv: append([]string{r.guestBinary(), "-test.v=test2json"}, r.args...),
+	argv := []string{r.guestBinary()}
+	if !r.plain {
+		argv = append(argv, "-test.v=test2json")
 	}
+	c := &remoteCommand{dir: r.guestDir(), env: g.testEnv(&r.shipment), argv: append(argv, r.args...)}
 	status, err := g.run(ctx, c, f, signals)
 	close(done)
 	if flushErr := f.flush(); err == nil {
