@@ -21,6 +21,9 @@ func boot(ctx context.Context, name, suite string, mib int, kept bool) (*guest, 
 	if err != nil {
 		return nil, err
 	}
+	if err := needTools(ctx, guestTools...); err != nil { // the image may have come with a cache
+		return nil, err
+	}
 	if err := sweepGuests(); err != nil {
 		return nil, err
 	}
@@ -46,7 +49,7 @@ func bootAndWait(ctx context.Context, p *progress, g *guest, img image) error {
 	ctx, cancel := context.WithTimeout(ctx, bootDeadline)
 	defer cancel()
 	p.setStage("kernel")
-	exited, err := startQEMU(ctx, g, img)
+	exited, err := startQEMU(g, img)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -28,38 +30,50 @@ func runNeed(ctx context.Context, args []string) error {
 	return needTools(ctx, args...)
 }
 
+// guestTools are what an image and a guest of it take.
+var guestTools = []string{"mmdebstrap", "mkfs.ext4", "qemu-system-x86_64", "ssh", "ssh-keygen"}
+
 // needTools makes sure that the programs are there. As root on a Debian it installs the packages that are missing;
 // otherwise it says which they are.
 func needTools(ctx context.Context, programs ...string) error {
+	if len(missingPackages(programs)) == 0 {
+		return nil
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		return err
+	}
+	unlock, err := lock(ctx, filepath.Join(cache, "apt.lock"))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	missing := missingPackages(programs) // another testbed may have installed them while we waited
+	if len(missing) == 0 {
+		return nil
+	}
+	hint := "apt-get install --no-install-recommends " + strings.Join(missing, " ")
+	if _, err := exec.LookPath("apt-get"); err != nil || os.Geteuid() != 0 {
+		return &hintError{fmt.Errorf("host: packages missing: %s", strings.Join(missing, " ")), hint}
+	}
+	if err := installPackages(ctx, missing); err != nil {
+		return &hintError{err, hint}
+	}
+	return nil
+}
+
+func missingPackages(programs []string) []string {
 	var missing []string
 	for _, program := range programs {
 		if _, err := exec.LookPath(program); err != nil {
 			missing = append(missing, strings.Fields(hostTools[program])...)
 		}
 	}
-	if len(missing) == 0 {
-		return nil
-	}
-	install := "apt-get install --no-install-recommends " + strings.Join(missing, " ")
-	if _, err := exec.LookPath("apt-get"); err != nil || os.Geteuid() != 0 {
-		return &hintError{fmt.Errorf("host: packages missing: %s", strings.Join(missing, " ")), install}
-	}
-	if err := installPackages(ctx, missing); err != nil {
-		return &hintError{err, install}
-	}
-	return nil
+	slices.Sort(missing)
+	return slices.Compact(missing)
 }
 
 func installPackages(ctx context.Context, packages []string) error {
-	cache, err := cacheDir()
-	if err != nil {
-		return err
-	}
-	unlock, err := lock(ctx, cache+"/apt.lock")
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	p := startProgress("host packages")
 	defer p.stop()
 	for _, args := range [][]string{
@@ -95,7 +109,7 @@ func mirror(ctx context.Context) string {
 
 // sshKey returns the path of the private key for the guests, made on first use, and the text of its public half.
 func sshKey(ctx context.Context, cache string) (path, public string, err error) {
-	path = cache + "/id_ed25519"
+	path = filepath.Join(cache, "id_ed25519")
 	unlock, err := lock(ctx, path+".lock")
 	if err != nil {
 		return "", "", err

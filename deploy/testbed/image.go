@@ -56,7 +56,7 @@ func ensureImage(ctx context.Context, suite string) (image, error) {
 	if _, err := os.Stat(img.disk()); err == nil {
 		return img, nil
 	}
-	if err := needTools(ctx, "mmdebstrap", "mkfs.ext4"); err != nil {
+	if err := needTools(ctx, guestTools...); err != nil {
 		return "", err
 	}
 	p := startProgress(suite + " image")

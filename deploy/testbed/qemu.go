@@ -32,10 +32,7 @@ func qemuArgs(g *guest, img image) []string {
 }
 
 // startQEMU starts the guest's process and records it. exited gets its end, once.
-func startQEMU(ctx context.Context, g *guest, img image) (exited <-chan error, err error) {
-	if err := needTools(ctx, "qemu-system-x86_64"); err != nil {
-		return nil, err
-	}
+func startQEMU(g *guest, img image) (exited <-chan error, err error) {
 	log, err := os.Create(g.qemuLog())
 	if err != nil {
 		return nil, fmt.Errorf("guest %q: %w", g.Name, err)
