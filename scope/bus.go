@@ -28,6 +28,14 @@ const callTimeout = 25 * time.Second
 // dialTimeout bounds the making of a connection. A manager that has frozen (a crash of PID 1) accepts and never answers.
 const dialTimeout = 25 * time.Second
 
+// Property is one property of a transient unit, as org.freedesktop.systemd1(5) names it.
+type Property = sd.Property
+
+// unitPath is the object of a unit on the bus.
+func unitPath(unit string) dbus.ObjectPath {
+	return managerPath + "/unit/" + dbus.ObjectPath(sd.PathBusEscape(unit))
+}
+
 // bus is one connection to a manager. go-systemd speaks the protocol; signals are taken by our own handler, because go-systemd's
 // would believe any sender and because it never notices that the connection ended.
 type bus struct {
@@ -56,7 +64,7 @@ func dial(ctx context.Context, endpoints ...endpoint) (*bus, error) {
 }
 
 func dialOne(ctx context.Context, e endpoint) (*bus, error) {
-	life, cancel := context.WithCancel(context.Background())
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	b := &bus{cancel: cancel, signals: newSignalFilter(e.private)}
 	stop := context.AfterFunc(ctx, cancel)
 	var err error

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -278,17 +277,13 @@ func TestWhatIsGoneNeedsNoStop(t *testing.T) {
 func TestDialGivesUp(t *testing.T) {
 	tests := map[string]func(t *testing.T) endpoint{
 		"in the authentication": func(t *testing.T) endpoint {
-			dir, err := os.MkdirTemp("", "sd")
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { os.RemoveAll(dir) })
-			silent, err := net.Listen("unix", dir+"/s")
+			path := scopetest.New(t).RuntimeDir() + "/silent"
+			silent, err := net.Listen("unix", path)
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { silent.Close() })
-			return endpoint{"unix:path=" + dir + "/s", true}
+			return endpoint{"unix:path=" + path, true}
 		},
 		"at Hello":        func(t *testing.T) endpoint { return silentAt(t, "Hello") },
 		"at GetNameOwner": func(t *testing.T) endpoint { return silentAt(t, "GetNameOwner") },

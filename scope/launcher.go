@@ -77,7 +77,7 @@ func (l *Launcher) Launch(ctx context.Context, spec Spec) (*Scope, error) {
 	c, err := forkChild(spec, program)
 	if err != nil {
 		cancel()
-		<-connected
+		<-connected //nolint:errcheck // it was called off
 		return nil, err
 	}
 	s := &Scope{Spec: spec, l: l, child: c}

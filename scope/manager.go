@@ -56,10 +56,3 @@ func (m Manager) FleetPath() string {
 	uid := strconv.Itoa(os.Getuid())
 	return "/user.slice/user-" + uid + ".slice/user@" + uid + ".service/" + FleetSlice
 }
-
-func (m Manager) hint() string {
-	if m == System {
-		return "lictor doctor"
-	}
-	return "loginctl enable-linger, then log in again; lictor doctor tells more"
-}

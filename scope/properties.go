@@ -8,12 +8,8 @@ import (
 	"strings"
 	"time"
 
-	sd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
 )
-
-// Property is one property of a transient unit, as org.freedesktop.systemd1(5) names it.
-type Property = sd.Property
 
 func property(name string, value any) Property {
 	return Property{Name: name, Value: dbus.MakeVariant(value)}

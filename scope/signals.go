@@ -3,7 +3,6 @@ package scope
 import (
 	"sync"
 
-	sd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
 )
 
@@ -146,9 +145,4 @@ func (f *signalFilter) Terminate() {
 		close(ch)
 	}
 	f.feed, f.ended = nil, true
-}
-
-// unitPath is the object of a unit on the bus.
-func unitPath(unit string) dbus.ObjectPath {
-	return dbus.ObjectPath("/org/freedesktop/systemd1/unit/" + sd.PathBusEscape(unit))
 }

@@ -95,7 +95,7 @@ func wait(path string, argv []string) {
 func read(file int, b []byte) int {
 	for {
 		n, err := syscall.Read(file, b)
-		if err != syscall.EINTR { //nolint:errorlint // a plain Errno
+		if err != syscall.EINTR {
 			return n
 		}
 	}
