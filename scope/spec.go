@@ -3,6 +3,7 @@ package scope
 import (
 	"math"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -158,10 +159,11 @@ func isControl(r rune) bool {
 // talk to our supervisor, or start runs in our name.
 func ours(key string) bool {
 	switch key {
-	case "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "MAINPID", "FDSTORE":
+	case "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "MAINPID", "FDSTORE",
+		"LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES": // sd_listen_fds(3); LISTEN_ADDR is somebody's own
 		return true
 	}
-	return strings.HasPrefix(key, "LISTEN_") || strings.HasPrefix(key, "LICTOR_")
+	return strings.HasPrefix(key, "LICTOR_")
 }
 
 // Environment returns env as the analysis gets it: without the variables that belong to a supervisor or to lictor, and
@@ -176,6 +178,9 @@ func (s Spec) Environment() []string {
 		if key, _, _ := strings.Cut(kv, "="); !ours(key) {
 			out = append(out, kv)
 		}
+	}
+	if dir, err := filepath.Abs(s.Dir); s.Dir != "" && err == nil {
+		out = append(out, "PWD="+dir) // as cd does
 	}
 	out = append(out, "LICTOR_RUN="+string(s.Run))
 	if s.AnalysisID != "" {

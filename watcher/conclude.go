@@ -114,7 +114,7 @@ func (k *Keeper) consultKernel(ctx context.Context, e *Evidence) {
 		e.KernelErr = k.KernelErr
 		return
 	}
-	for tries := 0; tries < 5; tries++ {
+	for range 5 {
 		kills, lost, err := k.Kernel.Kills()
 		k.kills = append(k.kills, kills...)
 		mine := e.ofRun(k.kills)
@@ -145,7 +145,7 @@ func (k *Keeper) finished(ctx context.Context, e Evidence, v Verdict, s *session
 	run.Victims = k.withCommands(e.victims(v.TerminalOOM))
 	u := readUsage(k.Box.Ledger)
 	run.Usage = events.Usage{MemoryPeakBytes: u.peak, CPUSeconds: u.cpu, TasksPeak: u.tasks}
-	run.EndedAt, run.Usage.WallSeconds = k.end(e, s != nil)
+	run.EndedAt, run.Usage.WallSeconds = k.end(s != nil)
 	run.Survivors = k.survivors(ctx)
 	run.Escalation = k.escalation(ctx, e, v, s.seenSteps(), &run)
 	run.Evidence = e.sources()
@@ -167,7 +167,7 @@ func (k *Keeper) withCommands(vs []events.Victim) []events.Victim {
 
 // end says when the run ended and how long it took. A keeper that was there knows; one that comes later reads when
 // systemd removed the scope's cgroup, which is the last change to the ledger's directory.
-func (k *Keeper) end(e Evidence, present bool) (*time.Time, *float64) {
+func (k *Keeper) end(present bool) (*time.Time, *float64) {
 	if present {
 		at, wall := k.Clock.Now().UTC(), seconds(k.Clock.Boottime()-k.Started)
 		return &at, &wall

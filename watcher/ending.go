@@ -1,6 +1,7 @@
 package watcher
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -10,10 +11,10 @@ import (
 )
 
 // next does what is due and says when to come again (0: when something happens) and whether the run is over.
-func (s *session) next() (wake time.Duration, over bool) {
+func (s *session) next(ctx context.Context) (wake time.Duration, over bool) {
 	if s.enforcer == nil || !s.enforcer.Active() {
 		if !s.gone {
-			return s.nextAlive(), false
+			return s.nextAlive(ctx), false
 		}
 		if populated, err := s.Box.Ledger.Populated(); errors.Is(err, cgroup.ErrGone) || err == nil && !populated {
 			return 0, true
@@ -22,9 +23,9 @@ func (s *session) next() (wake time.Duration, over bool) {
 			return wake, false
 		}
 		s.enforcer = s.newEnforcer()
-		s.enforcer.Begin(s.ctx, s.enforcer.OrphanIntent(s.ctx), s.Grace)
+		s.enforcer.Begin(ctx, s.enforcer.OrphanIntent(ctx), s.Grace)
 	}
-	wake, over = s.enforcer.Step(s.ctx)
+	wake, over = s.enforcer.Step(ctx)
 	if !over && s.poll > 0 {
 		wake = soonest(wake, s.Clock.Boottime()+emptyPoll)
 	}
@@ -32,7 +33,7 @@ func (s *session) next() (wake time.Duration, over bool) {
 }
 
 // nextAlive is next while the main process lives.
-func (s *session) nextAlive() (wake time.Duration) {
+func (s *session) nextAlive(ctx context.Context) (wake time.Duration) {
 	if s.suspect != 0 {
 		wake = soonest(wake, s.nextDoubt())
 	}
@@ -40,7 +41,7 @@ func (s *session) nextAlive() (wake time.Duration) {
 		wake = soonest(wake, s.Clock.Boottime()+s.poll)
 	}
 	if s.overdue {
-		wake = soonest(wake, s.enforceDeadline())
+		wake = soonest(wake, s.enforceDeadline(ctx))
 	}
 	return wake
 }
@@ -52,19 +53,19 @@ func (s *session) nextDoubt() time.Duration {
 
 // enforceDeadline is the second line: RuntimeMaxSec has passed and the run still lives. Where systemd is at it, it gets the
 // time that it needs; where it is not (its timer was lost, the scope abandoned), we do it.
-func (s *session) enforceDeadline() (wake time.Duration) {
+func (s *session) enforceDeadline(ctx context.Context) (wake time.Duration) {
 	if s.systemdIsStopping() {
 		limit := s.Started + s.RuntimeMax + s.Grace + 2*deadlineSlack
 		if s.Clock.Boottime() < limit {
 			return limit
 		}
-	} else if st, err := s.Target.UnitState(s.ctx); err == nil && st.ActiveState == "deactivating" {
+	} else if st, err := s.Target.UnitState(ctx); err == nil && st.ActiveState == "deactivating" {
 		s.unitChanged(st)
-		return s.enforceDeadline()
+		return s.enforceDeadline(ctx)
 	}
 	s.enforcer = s.newEnforcer()
-	s.enforcer.Begin(s.ctx, NewIntent(s.Clock, events.ReasonTimeout, "lictor", nil, unix.SIGTERM), s.Grace)
-	wake, _ = s.enforcer.Step(s.ctx)
+	s.enforcer.Begin(ctx, NewIntent(s.Clock, events.ReasonTimeout, "lictor", nil, unix.SIGTERM), s.Grace)
+	wake, _ = s.enforcer.Step(ctx)
 	return wake
 }
 

@@ -24,9 +24,8 @@ type Enforcer struct {
 
 	esc    Escalation
 	intent Intent
-	wake   time.Duration // CLOCK_BOOTTIME at which to call Step again; 0: when something changes
-	term   []int         // who got SIGTERM
-	kill   []int         // who got SIGKILL
+	term   []int // who got SIGTERM
+	kill   []int // who got SIGKILL
 
 	orphans []events.Process // of an orphan intent
 }

@@ -21,7 +21,6 @@ type leaderEnd struct {
 // connection to systemd and touches what mu guards.
 type session struct {
 	*Keeper
-	ctx context.Context
 
 	left    chan leaderEnd // one value
 	notices chan []Notice
@@ -46,7 +45,7 @@ type session struct {
 }
 
 // loop returns when nobody of the run is left, or when what is left survives everything.
-func (s *session) loop() {
+func (s *session) loop(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	left := s.left
@@ -56,16 +55,16 @@ func (s *session) loop() {
 			left = nil
 			s.leaderEnded(end)
 		case <-s.notices:
-			s.look()
+			s.look(ctx)
 		case <-s.unit:
 		case <-s.due:
 			s.overdue = true
 		case <-timer.C:
-			s.look()
-		case <-s.ctx.Done():
+			s.look(ctx)
+		case <-ctx.Done():
 			return
 		}
-		wake, over := s.next()
+		wake, over := s.next(ctx)
 		if over {
 			return
 		}
@@ -90,7 +89,7 @@ func (s *session) leaderEnded(end leaderEnd) {
 }
 
 // look reads the counters and records what is new.
-func (s *session) look() {
+func (s *session) look(ctx context.Context) {
 	c, err := readCounters(s.Box, s.counters)
 	if err != nil {
 		if !errors.Is(err, cgroup.ErrGone) {
@@ -101,19 +100,19 @@ func (s *session) look() {
 	s.counters = c
 	if c.PidsMax > 0 && !s.fork {
 		s.fork = true
-		s.incident(events.KindTasksLimit, s.Clock.Now(), func(e *events.Event) {
+		s.incident(ctx, events.KindTasksLimit, s.Clock.Now(), func(e *events.Event) {
 			e.Detail = detail(map[string]any{"forks_refused": c.PidsMax, "tasks_max": s.Run.Limits.TasksMax})
 		})
 	}
 	if !s.gone {
-		s.survived(c)
+		s.survived(ctx, c)
 	}
 }
 
 // survived decides whether the main process has outlived the out-of-memory kills counted so far. It has if it is still
 // there, with no SIGKILL on its way, some time after they were counted. The kernel counts in three steps, oom when the limit is
 // hit, oom_kill when a victim is chosen, then the signal, so a look in between must not take the first for something past.
-func (s *session) survived(c Counters) {
+func (s *session) survived(ctx context.Context, c Counters) {
 	since := c.Since(s.alive)
 	if since.OOMKill == 0 && since.OOM == 0 {
 		s.alive, s.suspect = c, 0
@@ -127,7 +126,7 @@ func (s *session) survived(c Counters) {
 		return
 	}
 	if since.OOMKill > 0 {
-		s.oomIncident()
+		s.oomIncident(ctx)
 	}
 	s.alive, s.suspect = c, 0
 }
@@ -142,14 +141,14 @@ func (s *session) doubt(since Counters) time.Duration {
 }
 
 // oomIncident records out-of-memory kills that the main process survived.
-func (s *session) oomIncident() {
+func (s *session) oomIncident(ctx context.Context) {
 	e := s.evidence()
-	s.consultKernel(s.ctx, &e)
+	s.consultKernel(ctx, &e)
 	if e.Ledger.Since(e.Alive).OOM == 0 {
 		e.Ancestors = s.ancestors()
 	}
 	s.told += len(e.Kills)
-	s.incident(events.KindOOM, s.Clock.Now(), func(ev *events.Event) { fillOOM(ev, e, false) })
+	s.incident(ctx, events.KindOOM, s.Clock.Now(), func(ev *events.Event) { fillOOM(ev, e, false) })
 }
 
 // fillOOM describes the out-of-memory kills since e.Alive.
@@ -167,9 +166,9 @@ func fillOOM(ev *events.Event, e Evidence, terminal bool) {
 }
 
 // incident appends an event of the living run.
-func (s *session) incident(kind events.Kind, at time.Time, fill func(*events.Event)) {
+func (s *session) incident(ctx context.Context, kind events.Kind, at time.Time, fill func(*events.Event)) {
 	enf := s.newEnforcer()
-	enf.record(s.ctx, kind, func(n int) events.Event {
+	enf.record(ctx, kind, func(n int) events.Event {
 		ev := events.NewEvent(s.Run, kind, n, at)
 		fill(&ev)
 		return ev

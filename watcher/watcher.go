@@ -55,19 +55,19 @@ const (
 // ledger is kept for whoever comes next.
 func (k *Keeper) Keep(ctx context.Context) (*events.Run, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &session{Keeper: k, ctx: ctx,
+	s := &session{Keeper: k,
 		left: make(chan leaderEnd, 1), notices: make(chan []Notice), due: make(chan struct{}, 1), unit: make(chan struct{}, 1)}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
 	wg.Go(func() { s.left <- waitLeader(ctx, k.Target) })
-	wg.Go(s.monitor)
-	wg.Go(s.recordStart)
-	closeNotifier := s.notify(&wg)
+	wg.Go(func() { s.monitor(ctx) })
+	wg.Go(func() { s.recordStart(ctx) })
+	closeNotifier := s.notify(ctx, &wg)
 	defer closeNotifier()
-	closeDeadline := s.deadline(&wg)
+	closeDeadline := s.deadline(ctx, &wg)
 	defer closeDeadline()
-	s.loop()
+	s.loop(ctx)
 	return k.conclude(ctx, s.evidence(), s)
 }
 
@@ -77,7 +77,7 @@ func waitLeader(ctx context.Context, t Target) leaderEnd {
 }
 
 // notify starts the notifier. Without one (no instances or watches left for this user) the keeper polls.
-func (s *session) notify(wg *sync.WaitGroup) func() {
+func (s *session) notify(ctx context.Context, wg *sync.WaitGroup) func() {
 	n, err := NewNotifier()
 	if err == nil {
 		_, err = n.Add(fdPath(s.Box.Ledger.FD()), "memory.events", "cgroup.events", "pids.events")
@@ -93,14 +93,14 @@ func (s *session) notify(wg *sync.WaitGroup) func() {
 		}
 		return func() {}
 	}
-	wg.Go(func() { _ = n.Run(s.ctx, s.notices) })
+	wg.Go(func() { _ = n.Run(ctx, s.notices) })
 	return func() { _ = n.Close() }
 }
 
 func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
 // deadline starts the second line behind RuntimeMaxSec.
-func (s *session) deadline(wg *sync.WaitGroup) func() {
+func (s *session) deadline(ctx context.Context, wg *sync.WaitGroup) func() {
 	if s.RuntimeMax <= 0 {
 		return func() {}
 	}
@@ -110,7 +110,7 @@ func (s *session) deadline(wg *sync.WaitGroup) func() {
 		return func() {}
 	}
 	wg.Go(func() {
-		if d.Wait(s.ctx) == nil {
+		if d.Wait(ctx) == nil {
 			s.due <- struct{}{}
 		}
 	})
@@ -119,22 +119,22 @@ func (s *session) deadline(wg *sync.WaitGroup) func() {
 
 // monitor follows the unit. A manager that cannot be listened to is no error: then a stop by somebody else cannot always be
 // told from a stranger's kill, and the record says which sources were read.
-func (s *session) monitor() {
-	if err := s.Target.Monitor(s.ctx, s.unitChanged); err != nil && s.ctx.Err() == nil {
+func (s *session) monitor(ctx context.Context) {
+	if err := s.Target.Monitor(ctx, s.unitChanged); err != nil && ctx.Err() == nil {
 		s.Log.Debug("unit not monitored", logRun, s.Run.Run, logError, err)
 	}
 }
 
 // recordStart writes that the run was let go.
-func (s *session) recordStart() {
+func (s *session) recordStart(ctx context.Context) {
 	t := time.NewTimer(startAfter)
 	defer t.Stop()
 	select {
 	case <-t.C:
-	case <-s.ctx.Done():
+	case <-ctx.Done():
 		return
 	}
-	if err := s.Recorder.Append(s.ctx, startedEvent(s.Run)); err != nil && s.ctx.Err() == nil {
+	if err := s.Recorder.Append(ctx, startedEvent(s.Run)); err != nil && ctx.Err() == nil {
 		s.Log.Warn("event not recorded", logRun, s.Run.Run, logKind, events.KindStarted, logError, err)
 	}
 }

@@ -129,7 +129,10 @@ func orNoLimit(n *uint64) uint64 {
 	return *n
 }
 
-func span(seconds float64) time.Duration { return time.Duration(seconds * float64(time.Second)) }
+// span converts seconds. What no Duration can hold becomes one that Spec.Validate refuses: too long, not negative.
+func span(seconds float64) time.Duration {
+	return time.Duration(min(seconds, (200*365*24*time.Hour).Seconds()) * float64(time.Second))
+}
 
 // newRun is the record of a run that has not begun.
 func (a *App) newRun(s scope.Spec, limits events.Limits, name string, labels map[string]string) *events.Run {

@@ -113,7 +113,7 @@ func (a *App) tellEnd(run *events.Run, o *runOptions) {
 
 // exitStatus passes the end of the command on, as VERDICTS and a shell would.
 func exitStatus(run *events.Run) error {
-	code := 0
+	var code int
 	switch x := run.Exit; {
 	case run.Reason == events.ReasonTimeout:
 		code = exitTimeout

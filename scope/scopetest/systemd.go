@@ -75,7 +75,7 @@ type Systemd struct {
 // New starts a fake. It ends with the test.
 func New(tb testing.TB) *Systemd {
 	tb.Helper()
-	dir, err := os.MkdirTemp("", "sd") //nolint:usetesting // the path of a socket has 107 bytes at most
+	dir, err := os.MkdirTemp("", "sd") // short: the path of a socket has 107 bytes at most
 	must(tb, err)
 	s := &Systemd{dir: dir, conns: map[*conn]bool{}, handlers: map[string]Handler{}, result: "done", owner: FirstOwner,
 		units: map[string]map[string]dbus.Variant{}}
