@@ -98,7 +98,7 @@ func waitSSHD(ctx context.Context, port int) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("sshd does not greet: %w", ctx.Err())
+			return fmt.Errorf("sshd does not greet: %w", context.Cause(ctx))
 		case <-tick.C:
 		}
 	}

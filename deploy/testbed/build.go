@@ -89,6 +89,6 @@ func (b *build) wait(ctx context.Context) error {
 	case <-b.done:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 }

@@ -61,6 +61,6 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 		}
 		return release, nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("lock %q: %w", path, ctx.Err())
+		return nil, fmt.Errorf("lock %q: %w", path, context.Cause(ctx))
 	}
 }

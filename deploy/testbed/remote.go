@@ -80,7 +80,7 @@ func (g *guest) attend(ctx context.Context, scope string, cmd *exec.Cmd, alive i
 			_ = alive.Close() // may be closed already, by the end of ssh
 		case <-ctx.Done():
 			g.abandon(cmd, ended)
-			return 0, ctx.Err()
+			return 0, context.Cause(ctx)
 		case status := <-seen:
 			return status, g.drain(scope, cmd, alive, ended)
 		case end := <-ended:

@@ -143,7 +143,7 @@ func (p *runPlan) inGuest(ctx context.Context, g *guest, b *build, r *report) er
 	fmt.Fprintf(out, "FAIL\t%s\t%.1fs\t%v\n", b.pkg.ImportPath, took, err)
 	r.failed = append(r.failed, b.pkg.ImportPath)
 	if g.alive() {
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 	return fmt.Errorf("guest %q: gone\n%s", g.Name, g.lastWords())
 }
