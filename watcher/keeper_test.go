@@ -102,8 +102,8 @@ func (r *rig) start(t *testing.T) {
 	}()
 }
 
-// wait returns what Keep returned and whether the ledger was released.
-func (r *rig) wait(t *testing.T) (err error, released bool) {
+// wait returns whether the ledger was released and what Keep returned.
+func (r *rig) wait(t *testing.T) (released bool, err error) {
 	t.Helper()
 	select {
 	case err = <-r.done:
@@ -112,9 +112,9 @@ func (r *rig) wait(t *testing.T) (err error, released bool) {
 	}
 	select {
 	case <-r.target.released:
-		return err, true
+		return true, err
 	default:
-		return err, false
+		return false, err
 	}
 }
 
@@ -134,7 +134,7 @@ func TestKeepDone(t *testing.T) {
 	r := newRig(t)
 	r.start(t)
 	r.target.exit <- watcher.Exit{}
-	err, released := r.wait(t)
+	released, err := r.wait(t)
 	if err != nil || !released || r.record.State != events.StateDone {
 		t.Errorf("state %q, error %v, released %v", r.record.State, err, released)
 	}
@@ -156,7 +156,7 @@ func TestKeepRecordThenRelease(t *testing.T) {
 			r.keeper.Recorder = failingEnd{r.store, tt.fail}
 			r.start(t)
 			r.target.exit <- watcher.Exit{Code: 3}
-			err, released := r.wait(t)
+			released, err := r.wait(t)
 			if released != tt.released || (err == nil) != tt.released {
 				t.Errorf("released %v, error %v", released, err)
 			}
@@ -186,7 +186,7 @@ func TestKeepOOMInSteps(t *testing.T) {
 		time.Sleep(400 * time.Millisecond) // long enough for the notifier to have told, whatever it does
 	}
 	r.target.exit <- watcher.Exit{Signal: syscall.SIGKILL}
-	if err, released := r.wait(t); err != nil || !released {
+	if released, err := r.wait(t); err != nil || !released {
 		t.Errorf("error %v, released %v", err, released)
 	}
 	if r.record.Reason != events.ReasonOOM || r.record.OOM.WhoseLimit != watcher.LimitOwn || r.record.By != "kernel" {
@@ -207,7 +207,7 @@ func TestKeepLeftOvers(t *testing.T) {
 	}()
 	r.start(t)
 	r.target.exit <- watcher.Exit{}
-	err, released := r.wait(t)
+	released, err := r.wait(t)
 	<-gone
 	if err != nil || !released || r.record.State != events.StateDone {
 		t.Errorf("state %q, error %v, released %v", r.record.State, err, released)
