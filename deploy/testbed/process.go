@@ -5,7 +5,7 @@ import "golang.org/x/sys/unix"
 // dieWithParent has the kernel end us, and so every guest that is not kept, when make is gone.
 func dieWithParent() {
 	// It cannot fail with a valid signal, prctl(2).
-	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGTERM), 0, 0, 0)
+	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGHUP), 0, 0, 0)
 }
 
 func pidfdOpen(pid int) (int, error) { return unix.PidfdOpen(pid, 0) }
