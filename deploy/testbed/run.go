@@ -14,7 +14,7 @@ import (
 )
 
 // packageDeadline ends a package's tests in one guest with a dump of their goroutines.
-const packageDeadline = 20 * time.Minute
+const packageDeadline = 60 * time.Minute
 
 // A runPlan says what is run where.
 type runPlan struct {
