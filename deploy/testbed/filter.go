@@ -46,10 +46,22 @@ type filter struct {
 	mu      sync.Mutex // of what follows
 	running string     // the test heard of last, with its subtest
 	printed time.Time  // when something was last printed
-	tally   tally
+	results
 	rest    []byte
 	current string                   // the top-level test that unmarked lines belong to
 	held    map[string]*bytes.Buffer // what unfinished tests have said
+}
+
+// The results of a test binary.
+type results struct {
+	tally
+	failures []failure
+}
+
+// A failure is a test of the top level that failed, or ended without a result.
+type failure struct {
+	test string
+	said string // by it and its subtests; nothing when the filter is verbose
 }
 
 const mark = '\x16'
@@ -130,6 +142,9 @@ func (f *filter) event(line string) error {
 		f.current, f.running = top, name
 	case "---":
 		f.count(verb)
+		if verb == "FAIL" && !isSub {
+			f.failures = append(f.failures, failure{test: top, said: f.saidBy(top)})
+		}
 		if !f.verbose {
 			f.current = top
 			f.hold(line)
@@ -145,6 +160,13 @@ func (f *filter) event(line string) error {
 		return nil
 	}
 	return f.show(line)
+}
+
+func (f *filter) saidBy(test string) string {
+	if b := f.held[test]; b != nil {
+		return b.String()
+	}
+	return ""
 }
 
 func (f *filter) count(result string) {
@@ -180,7 +202,9 @@ func (f *filter) flush() error {
 	}
 	f.rest = nil
 	for _, name := range slices.Sorted(maps.Keys(f.held)) {
-		if err := f.print("--- no result: " + name + "\n" + f.held[name].String()); err != nil {
+		said := f.saidBy(name)
+		f.failures = append(f.failures, failure{test: name, said: said})
+		if err := f.print("--- no result: " + name + "\n" + said); err != nil {
 			return err
 		}
 	}

@@ -80,6 +80,10 @@ main ends
 	if got, want := f.tally, (tally{passed: 3, failed: 1, skipped: 2}); got != want {
 		t.Errorf("tally is %v, want %v", got, want)
 	}
+	failures := []failure{{test: "TestB", said: "    a_test.go:5: bad\n"}}
+	if diff := cmp.Diff(failures, f.failures, cmp.AllowUnexported(failure{})); diff != "" {
+		t.Errorf("failures (-want +got):\n%s", diff)
+	}
 }
 
 func TestFilterVerbose(t *testing.T) {
@@ -107,6 +111,10 @@ func TestFilterShowsWhatAnEndInTheMiddleLeft(t *testing.T) {
 	const want = "--- no result: TestA\n    a_test.go:4: waiting\npanic: out of patience\n"
 	if got != want {
 		t.Errorf("output %q, want %q", got, want)
+	}
+	failures := []failure{{test: "TestA", said: "    a_test.go:4: waiting\npanic: out of patience\n"}}
+	if diff := cmp.Diff(failures, f.failures, cmp.AllowUnexported(failure{})); diff != "" {
+		t.Errorf("failures (-want +got):\n%s", diff)
 	}
 	if n := f.tally.ran(); n != 0 {
 		t.Errorf("%d tests ran, want 0", n)

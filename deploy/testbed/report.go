@@ -15,8 +15,39 @@ type report struct {
 	start  time.Time
 	took   time.Duration
 	tally  tally
-	failed []string // packages
-	err    error    // of the guest; a failed test is none
+	failed []packageFailure
+	err    error // of the guest; a failed test is none
+}
+
+// A packageFailure is a package whose test binary did not end well.
+type packageFailure struct {
+	pkg   string
+	why   error // exit status, no build
+	tests []failure
+}
+
+// failureLines bounds what the summary repeats of what a failed test said.
+const failureLines = 6
+
+// String says it all again in few lines: whoever reads only the end of a long log is told what failed and how.
+func (f packageFailure) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %v", f.pkg, f.why)
+	for _, t := range f.tests {
+		fmt.Fprintf(&b, "\n  %s", t.test)
+		lines := 0
+		for line := range strings.Lines(t.said) {
+			if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "--- PASS") {
+				continue
+			}
+			if lines++; lines > failureLines {
+				b.WriteString("\n    …")
+				break
+			}
+			fmt.Fprintf(&b, "\n    %.300s", line)
+		}
+	}
+	return b.String()
 }
 
 // problem says why the suite is not well, or nothing.
@@ -25,7 +56,11 @@ func (r *report) problem() error {
 	case r.err != nil:
 		return fmt.Errorf("%s: %w", r.suite, r.err)
 	case len(r.failed) > 0:
-		return fmt.Errorf("%s: failed: %s", r.suite, strings.Join(r.failed, " "))
+		var all []string
+		for _, f := range r.failed {
+			all = append(all, f.String())
+		}
+		return fmt.Errorf("%s: failed: %s", r.suite, strings.Join(all, "\n"))
 	case r.tally.ran() == 0:
 		return fmt.Errorf("%s: no test ran", r.suite)
 	}

@@ -133,40 +133,40 @@ func (p *runPlan) guest(ctx context.Context, suite string) (*guest, error) {
 func (p *runPlan) inGuest(ctx context.Context, g *guest, b *build, r *report) error {
 	out := &prefixWriter{out: os.Stdout, prefix: r.suite + "  "}
 	start := time.Now()
-	count, err := p.runBuild(ctx, g, b, out)
+	res, err := p.runBuild(ctx, g, b, out)
 	took := time.Since(start).Seconds()
-	r.tally.add(count)
+	r.tally.add(res.tally)
 	if err == nil {
 		fmt.Fprintf(out, "ok  \t%s\t%.1fs\n", b.pkg.ImportPath, took)
 		return nil
 	}
 	fmt.Fprintf(out, "FAIL\t%s\t%.1fs\t%v\n", b.pkg.ImportPath, took, err)
-	r.failed = append(r.failed, b.pkg.ImportPath)
+	r.failed = append(r.failed, packageFailure{pkg: b.pkg.ImportPath, why: err, tests: res.failures})
 	if g.alive() {
 		return context.Cause(ctx)
 	}
 	return fmt.Errorf("guest %q: gone\n%s", g.Name, g.lastWords())
 }
 
-func (p *runPlan) runBuild(ctx context.Context, g *guest, b *build, out io.Writer) (tally, error) {
+func (p *runPlan) runBuild(ctx context.Context, g *guest, b *build, out io.Writer) (results, error) {
 	if b.err != nil {
-		return tally{}, b.err
+		return results{}, b.err
 	}
 	tr, err := newTestRunIn(b.tree, b.binary, b.pkg.Dir)
 	if err != nil {
-		return tally{}, err
+		return results{}, err
 	}
 	tr.verbose, tr.plain, tr.args = p.verbose, p.bench != "" && !p.verbose, p.testArgs(b.names)
-	count, status, err := g.runTests(ctx, tr, out, nil)
+	res, status, err := g.runTests(ctx, tr, out, nil)
 	switch {
 	case err != nil:
-		return count, err
+		return res, err
 	case status != 0:
-		return count, fmt.Errorf("exit status %d", status)
-	case count.ran() == 0 && p.run == "":
-		return count, errors.New("no test ran")
+		return res, fmt.Errorf("exit status %d", status)
+	case res.ran() == 0 && p.run == "":
+		return res, errors.New("no test ran")
 	}
-	return count, nil
+	return res, nil
 }
 
 // testArgs are the flags of a test binary.

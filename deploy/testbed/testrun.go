@@ -21,9 +21,9 @@ type testRun struct {
 
 // runTests ships a test binary and runs it. It returns an exit status other than 0 when the binary did, and in CI
 // when a test was skipped: there nothing may be.
-func (g *guest) runTests(ctx context.Context, r *testRun, out io.Writer, signals <-chan os.Signal) (tally, int, error) {
+func (g *guest) runTests(ctx context.Context, r *testRun, out io.Writer, signals <-chan os.Signal) (results, int, error) {
 	if err := g.ship(ctx, &r.shipment); err != nil {
-		return tally{}, 0, err
+		return results{}, 0, err
 	}
 	f := &filter{out: out, verbose: r.verbose, raw: r.raw, printed: time.Now()}
 	done := make(chan struct{}) // closed below
@@ -42,7 +42,7 @@ func (g *guest) runTests(ctx context.Context, r *testRun, out io.Writer, signals
 		fmt.Fprintf(out, "testbed: %d skipped, and in CI nothing may be\n", f.tally.skipped)
 		status = 1
 	}
-	return f.tally, status, err
+	return f.results, status, err
 }
 
 // testEnv is the environment of a test in the guest, besides that of a login shell.
