@@ -17,9 +17,11 @@ import (
 
 // child is a process that waits at the barrier (see package barrier) and then is the analysis.
 type child struct {
-	cmd  *exec.Cmd
-	path string
-	gate *os.File // our end of the socket pair; nil once the barrier is open
+	cmd     *exec.Cmd
+	path    string
+	message []byte   // what to become
+	gate    *os.File // our end of the socket pair; nil once the barrier is open
+	arrived bool     // it said so
 }
 
 // forkChild starts the process that will become the analysis. It runs nothing of it yet, and dies if we do.
@@ -33,8 +35,8 @@ func forkChild(s Spec, path string) (*child, error) {
 	defer theirs.Close()
 	cmd := &exec.Cmd{
 		Path: "/proc/self/exe",
-		Args: append([]string{barrier.Argv0, path}, s.Args...),
-		Env:  s.Environment(),
+		Args: []string{barrier.Argv0, path},
+		Env:  barrier.Environment(),
 		Dir:  s.Dir,
 		// *os.File only: os/exec then copies nothing and needs no goroutine.
 		ExtraFiles: []*os.File{theirs},
@@ -50,12 +52,12 @@ func forkChild(s Spec, path string) (*child, error) {
 	}
 	if err := cmd.Start(); err != nil {
 		ours.Close()
-		return nil, forkError(s, path, err)
+		return nil, forkError(s, err)
 	}
-	return &child{cmd: cmd, path: path, gate: ours}, nil
+	return &child{cmd: cmd, path: path, message: barrier.Message(s.Args, s.Environment()), gate: ours}, nil
 }
 
-func forkError(s Spec, path string, err error) error {
+func forkError(s Spec, err error) error {
 	var p *os.PathError
 	if !errors.As(err, &p) {
 		return fmt.Errorf("fork: %w", err)
@@ -63,38 +65,71 @@ func forkError(s Spec, path string, err error) error {
 	if p.Op == "chdir" {
 		return &SpecError{"directory", s.Dir, "cannot be entered: " + p.Err.Error()}
 	}
-	if errors.Is(p.Err, syscall.E2BIG) {
-		return &ExecError{Path: path, Err: syscall.E2BIG}
-	}
 	return fmt.Errorf("fork: %w", p.Err)
+}
+
+// arrive waits until the child is at the barrier, or until ctx ends.
+func (c *child) arrive(ctx context.Context) error {
+	if c.arrived {
+		return nil
+	}
+	var b [1]byte
+	err := c.withGate(ctx, func(gate *os.File) error {
+		_, err := io.ReadFull(gate, b[:])
+		return err
+	})
+	if err != nil {
+		return gateError(ctx, err)
+	}
+	if b[0] != barrier.Arrived {
+		return ErrDied
+	}
+	c.arrived = true
+	return nil
+}
+
+// gateError says why the child cannot be talked to: there was no time, or there is no child.
+func gateError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("%w (%w)", ErrDied, err)
 }
 
 // open lets the child go and waits until it has become the analysis, or until ctx ends: a program on a file system that
 // hangs can keep execve for ever. The caller then discards the child.
 func (c *child) open(ctx context.Context) error {
 	defer c.closeGate()
+	if err := c.arrive(ctx); err != nil {
+		return err
+	}
+	var answer []byte
+	err := c.withGate(ctx, func(gate *os.File) (err error) {
+		if _, err = gate.Write(c.message); err != nil {
+			return err
+		}
+		answer, err = io.ReadAll(gate)
+		return err
+	})
+	switch {
+	case err != nil:
+		return gateError(ctx, err)
+	case len(answer) == 1:
+		return nil
+	case len(answer) == 5:
+		return &ExecError{Path: c.path, Err: syscall.Errno(binary.BigEndian.Uint32(answer[1:]))}
+	}
+	return ErrDied
+}
+
+// withGate calls fn with the gate, on which everything fails once ctx has ended.
+func (c *child) withGate(ctx context.Context, fn func(*os.File) error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	gate := c.gate
 	defer context.AfterFunc(ctx, func() { _ = gate.SetDeadline(time.Unix(1, 0)) })()
-	if _, err := gate.Write([]byte{barrier.Go}); err != nil {
-		return ErrDied
-	}
-	answer, err := io.ReadAll(gate)
-	if err != nil {
-		if ctx.Err() != nil {
-			err = ctx.Err()
-		}
-		return fmt.Errorf("barrier: %w", err)
-	}
-	switch len(answer) {
-	case 1:
-		return nil
-	case 5:
-		return &ExecError{Path: c.path, Err: syscall.Errno(binary.BigEndian.Uint32(answer[1:]))}
-	}
-	return ErrDied
+	return fn(gate)
 }
 
 func (c *child) closeGate() {

@@ -16,6 +16,10 @@ import (
 // behind a daemon-reload; nobody waits longer than this for a program to start.
 const launchTimeout = 60 * time.Second
 
+// childThreads is more threads than the child at the barrier starts. A scope with room for fewer is made only when the
+// child has them all: pids.max refuses forks, not processes that are moved in.
+const childThreads = 16
+
 // cleanupTimeout bounds taking a failed launch back.
 const cleanupTimeout = 10 * time.Second
 
@@ -85,7 +89,13 @@ func (l *Launcher) Launch(ctx context.Context, spec Spec) (*Scope, error) {
 		l.takeBack(ctx, s)
 		return nil, err
 	}
-	if err := l.confine(ctx, s); err != nil {
+	if spec.TasksMax != 0 && spec.TasksMax <= childThreads {
+		err = c.arrive(ctx)
+	}
+	if err == nil {
+		err = l.confine(ctx, s)
+	}
+	if err != nil {
 		l.takeBack(ctx, s)
 		return nil, err
 	}

@@ -81,7 +81,12 @@ func TestLookPath(t *testing.T) {
 
 func TestArgumentsTooLong(t *testing.T) {
 	leaveNothing(t)
-	_, err := forkChild(Spec{Args: []string{"true", strings.Repeat("x", 1<<17)}}, "/bin/true")
+	c, err := forkChild(Spec{Args: []string{"true", strings.Repeat("x", 1<<17)}}, "/bin/true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = c.open(t.Context())
+	c.discard(t.Context())
 	var exec *ExecError
 	if !errors.As(err, &exec) || exec.Code() != 126 || !errors.Is(err, syscall.E2BIG) || exec.Path != "/bin/true" {
 		t.Errorf("got %v", err)

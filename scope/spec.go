@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -166,25 +167,31 @@ func ours(key string) bool {
 	return strings.HasPrefix(key, "LICTOR_")
 }
 
-// Environment returns env as the analysis gets it: without the variables that belong to a supervisor or to lictor, and
-// with LICTOR_RUN and, if there is one, LICTOR_ANALYSIS_ID.
+// Environment returns env as the analysis gets it: without the variables that belong to a supervisor or to lictor, with
+// LICTOR_RUN and, if there is one, LICTOR_ANALYSIS_ID. Of a variable that is there twice the last value counts, as in
+// os/exec.
 func (s Spec) Environment() []string {
 	env := s.Env
 	if env == nil {
 		env = os.Environ()
 	}
-	out := make([]string, 0, len(env)+2)
-	for _, kv := range env {
-		if key, _, _ := strings.Cut(kv, "="); !ours(key) {
-			out = append(out, kv)
-		}
+	own := []string{"LICTOR_RUN=" + string(s.Run)}
+	if s.AnalysisID != "" {
+		own = append(own, "LICTOR_ANALYSIS_ID="+s.AnalysisID)
 	}
 	if dir, err := filepath.Abs(s.Dir); s.Dir != "" && err == nil {
-		out = append(out, "PWD="+dir) // as cd does
+		own = append(own, "PWD="+dir) // as cd does
 	}
-	out = append(out, "LICTOR_RUN="+string(s.Run))
-	if s.AnalysisID != "" {
-		out = append(out, "LICTOR_ANALYSIS_ID="+s.AnalysisID)
+	out := make([]string, 0, len(env)+len(own))
+	seen := map[string]bool{"PWD": s.Dir != ""}
+	for _, kv := range slices.Backward(env) {
+		key, _, assigns := strings.Cut(kv, "=")
+		if ours(key) || assigns && seen[key] {
+			continue
+		}
+		seen[key] = true
+		out = append(out, kv)
 	}
-	return out
+	slices.Reverse(out)
+	return append(out, own...)
 }

@@ -95,10 +95,10 @@ func FuzzValidate(f *testing.F) {
 func TestEnvironment(t *testing.T) {
 	env := []string{"PATH=/bin", "PGHOST=db", "PGPASSWORD=s3cret", "NOTIFY_SOCKET=/run/x", "WATCHDOG_USEC=1", "WATCHDOG_PID=1", "MAINPID=1",
 		"FDSTORE=1", "LISTEN_FDS=3", "LISTEN_PID=1", "LISTEN_FDNAMES=a", "LICTOR_RUN=another", "LICTOR_DATABASE=postgres://x",
-		"LICTOR_ANALYSIS_ID=another", "EMPTY=", "NOTIFY_SOCKET_MINE=1", "=strange", "no-equals", "LANG=C"}
+		"LICTOR_ANALYSIS_ID=another", "EMPTY=", "NOTIFY_SOCKET_MINE=1", "=strange", "no-equals", "LANG=C", "PATH=/usr/bin"}
 	got := Spec{Run: testRun, AnalysisID: "SDA 1", Env: env}.Environment()
-	want := []string{"PATH=/bin", "PGHOST=db", "PGPASSWORD=s3cret", "EMPTY=", "NOTIFY_SOCKET_MINE=1", "=strange", "no-equals", "LANG=C",
-		"LICTOR_RUN=" + string(testRun), "LICTOR_ANALYSIS_ID=SDA 1"}
+	want := []string{"PGHOST=db", "PGPASSWORD=s3cret", "EMPTY=", "NOTIFY_SOCKET_MINE=1", "=strange", "no-equals", "LANG=C",
+		"PATH=/usr/bin", "LICTOR_RUN=" + string(testRun), "LICTOR_ANALYSIS_ID=SDA 1"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
@@ -110,6 +110,10 @@ func TestEnvironment(t *testing.T) {
 	if got := (Spec{Run: testRun}).Environment(); !slices.Contains(got, "OF_THE_CALLER=1") ||
 		slices.Contains(got, "LICTOR_ANALYSIS_ID=the caller's") {
 		t.Errorf("the caller's environment: got %q", got)
+	}
+	elsewhere := Spec{Run: testRun, Dir: "/tmp", Env: []string{"PWD=/here", "X=1"}}
+	if got := elsewhere.Environment(); !slices.Equal(got, []string{"X=1", "LICTOR_RUN=" + string(testRun), "PWD=/tmp"}) {
+		t.Errorf("another directory: got %q", got)
 	}
 	if env[3] != "NOTIFY_SOCKET=/run/x" || len(os.Getenv("LICTOR_ANALYSIS_ID")) == 0 {
 		t.Error("what was given was changed")

@@ -20,9 +20,10 @@ import (
 
 // waiting is a child at the barrier.
 type waiting struct {
-	cmd  *exec.Cmd
-	gate *os.File // the launcher's end
-	out  *os.File
+	cmd     *exec.Cmd
+	gate    *os.File // the launcher's end
+	out     *os.File
+	message string // that lets it go
 }
 
 // start starts a child that is to become argv, with the given descriptors beside the socket.
@@ -38,14 +39,29 @@ func start(t *testing.T, path string, argv []string, more ...*os.File) *waiting 
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &waiting{gate: os.NewFile(uintptr(fds[0]), "gate"), out: out, cmd: &exec.Cmd{
-		Path: "/proc/self/exe", Args: append([]string{Argv0, path}, argv...), Stdout: out, Stderr: out,
-		ExtraFiles: append([]*os.File{theirs}, more...)}}
+	w := &waiting{
+		gate: os.NewFile(uintptr(fds[0]), "gate"), out: out, message: string(Message(argv, os.Environ())),
+		cmd: &exec.Cmd{
+			Path: "/proc/self/exe", Args: []string{Argv0, path}, Env: Environment(), Stdout: out, Stderr: out,
+			ExtraFiles: append([]*os.File{theirs}, more...),
+		},
+	}
 	t.Cleanup(func() { w.gate.Close(); out.Close() })
 	if err := w.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	theirs.Close() // so that its end shows
+	var b [1]byte
+	if _, err := io.ReadFull(w.gate, b[:]); err != nil || b[0] != Arrived {
+		t.Fatalf("it did not arrive: %v, %v", b, err)
+	}
 	return w
+}
+
+// run lets it go.
+func (w *waiting) run(t *testing.T) (answer []byte, code int, output string) {
+	t.Helper()
+	return w.end(t, w.message)
 }
 
 // end says what the launcher says (nothing closes the socket) and returns what it hears and how the child ended.
@@ -57,8 +73,11 @@ func (w *waiting) end(t *testing.T, say string) (answer []byte, code int, output
 		if _, err := io.WriteString(w.gate, say); err != nil {
 			t.Error(err)
 		}
+		if err := unix.Shutdown(int(w.gate.Fd()), unix.SHUT_WR); err != nil {
+			t.Error(err)
+		}
 		var err error
-		if answer, err = io.ReadAll(w.gate); err != nil {
+		if answer, err = io.ReadAll(w.gate); err != nil && !errors.Is(err, syscall.ECONNRESET) { // it did not read all
 			t.Error(err)
 		}
 	}
@@ -76,9 +95,17 @@ func (w *waiting) end(t *testing.T, say string) (answer []byte, code int, output
 }
 
 func TestNothingRunsWithoutTheLauncher(t *testing.T) {
-	for name, say := range map[string]string{"it hangs up": "", "it says something else": "X"} {
+	argv := []string{"echo", "ran"}
+	message := string(Message(argv, nil))
+	for name, say := range map[string]string{
+		"it hangs up":                   "",
+		"it says something else":        "X" + message[1:],
+		"it says half of it":            message[:len(message)-2],
+		"it says nothing to execute":    string(Message(nil, []string{"A=1"})),
+		"it counts what it did not say": message[:5] + "\x00\x00\x00\x09" + message[headSize:],
+	} {
 		t.Run(name, func(t *testing.T) {
-			answer, code, output := start(t, "/bin/echo", []string{"echo", "ran"}).end(t, say)
+			answer, code, output := start(t, "/bin/echo", argv).end(t, say)
 			if len(answer) != 0 || code != exitFailed || output != "" {
 				t.Errorf("got answer %q, exit status %d, output %q; want none, %d, none", answer, code, output, exitFailed)
 			}
@@ -87,7 +114,7 @@ func TestNothingRunsWithoutTheLauncher(t *testing.T) {
 }
 
 func TestBecomesTheProgram(t *testing.T) {
-	answer, code, output := start(t, "/bin/sh", []string{"-sh", "-c", "echo $0 $$; exit 9"}).end(t, string(rune(Go)))
+	answer, code, output := start(t, "/bin/sh", []string{"-sh", "-c", "echo $0 $$; exit 9"}).run(t)
 	if string(answer) != string(rune(Ready)) || code != 9 {
 		t.Errorf("got answer %q, exit status %d", answer, code)
 	}
@@ -98,7 +125,7 @@ func TestBecomesTheProgram(t *testing.T) {
 
 func TestKeepsItsProcessID(t *testing.T) {
 	w := start(t, "/bin/sh", []string{"sh", "-c", "echo $$"})
-	if _, _, output := w.end(t, string(rune(Go))); output != fmt.Sprintln(w.cmd.Process.Pid) {
+	if _, _, output := w.run(t); output != fmt.Sprintln(w.cmd.Process.Pid) {
 		t.Errorf("pid: got %q, want %d", output, w.cmd.Process.Pid)
 	}
 }
@@ -114,7 +141,7 @@ func TestArgumentsArriveAsTheyAre(t *testing.T) {
 	for name, args := range tests {
 		t.Run(name, func(t *testing.T) {
 			argv := append([]string{"sh", "-c", `for a in "$@"; do printf '<%s>' "$a"; done`, "sh"}, args...)
-			_, _, output := start(t, "/bin/sh", argv).end(t, string(rune(Go)))
+			_, _, output := start(t, "/bin/sh", argv).run(t)
 			if want := "<" + strings.Join(args, "><") + ">"; output != want {
 				t.Errorf("got %d bytes %.80q, want %d bytes %.80q", len(output), output, len(want), want)
 			}
@@ -128,7 +155,7 @@ func TestOnlyThreeDescriptorsStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	_, _, output := start(t, "/bin/ls", []string{"ls", "/proc/self/fd"}, null, null, null, null).end(t, string(rune(Go)))
+	_, _, output := start(t, "/bin/ls", []string{"ls", "/proc/self/fd"}, null, null, null, null).run(t)
 	if want := "0\n1\n2\n3\n"; output != want { // 3 is the directory itself
 		t.Errorf("descriptors: got %q, want %q", output, want)
 	}
@@ -166,7 +193,7 @@ func TestLimitOfOpenFilesIsTheCallers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, output := start(t, "/bin/sh", argv).end(t, string(rune(Go))); output != string(want) {
+	if _, _, output := start(t, "/bin/sh", argv).run(t); output != string(want) {
 		t.Errorf("got %q, want %q", output, want)
 	}
 }
@@ -177,7 +204,7 @@ func TestSignalsAreTheCallers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, output := start(t, "/bin/sh", argv).end(t, string(rune(Go))); output != string(want) {
+	if _, _, output := start(t, "/bin/sh", argv).run(t); output != string(want) {
 		t.Errorf("got %q, want %q", output, want)
 	}
 }
@@ -204,7 +231,7 @@ func TestErrorOfExecveIsReported(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			answer, code, output := start(t, tt.path, []string{"x"}).end(t, string(rune(Go)))
+			answer, code, output := start(t, tt.path, []string{"x"}).run(t)
 			want := []byte{Ready, 0, 0, 0, byte(tt.want)}
 			if !slices.Equal(answer, want) || code != exitFailed || output != "" {
 				t.Errorf("got answer %v, exit status %d, output %q; want %v (%v)", answer, code, output, want, tt.want)
@@ -215,10 +242,13 @@ func TestErrorOfExecveIsReported(t *testing.T) {
 
 // A program that is called without anything behind the mark is not at the barrier.
 func TestOtherProcessesAreLeftAlone(t *testing.T) {
-	if args := arguments(); args != nil {
-		t.Errorf("this process: got %q", args)
+	if path := program(); path != "" {
+		t.Errorf("this process: got %q", path)
 	}
-	for _, argv := range [][]string{{Argv0}, {Argv0, "x"}, {Argv0 + "x", "x", "x"}, {"/" + Argv0, "x", "x"}} {
+	long := strings.Repeat("x", 5000)
+	for _, argv := range [][]string{
+		{Argv0}, {Argv0, ""}, {Argv0, "x", "x"}, {Argv0 + "x", "x"}, {"/" + Argv0, "x"}, {Argv0, long},
+	} {
 		cmd := exec.Cmd{Path: "/proc/self/exe", Args: argv, Env: []string{"BARRIER_TEST=1"}}
 		if out, err := cmd.Output(); string(out) != "alone\n" {
 			t.Errorf("%q: got %q, %v", argv, out, err)
@@ -241,8 +271,33 @@ func FuzzSplit(f *testing.F) {
 		if slices.ContainsFunc(want, func(s string) bool { return strings.ContainsRune(s, 0) }) {
 			t.Skip("no process can have such an argument")
 		}
-		if got := split([]byte(strings.Join(want, "\x00") + "\x00")); !slices.Equal(got, want) {
+		message := Message(want[:1], want[1:])
+		if got := split(message[headSize:]); !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
+}
+
+// Program and Go runtime have environments of their own.
+func TestEnvironmentIsTheProgramsOwn(t *testing.T) {
+	t.Setenv("GOMAXPROCS", "7")
+	t.Setenv("GODEBUG", "inittrace=1")
+	argv := []string{"sh", "-c", "echo $GOMAXPROCS $GODEBUG $GOGC"}
+	if _, _, output := start(t, "/bin/sh", argv).run(t); output != "7 inittrace=1\n" {
+		t.Errorf("got %q", output)
+	}
+}
+
+// The fewer threads wait, the smaller a scope can be; the launcher counts on fewer than 16.
+func TestThreadsThatWait(t *testing.T) {
+	w := start(t, "/bin/true", []string{"true"})
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", w.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d threads", len(threads))
+	if len(threads) > 8 {
+		t.Errorf("threads: got %d, want at most 8", len(threads))
+	}
+	w.run(t)
 }
