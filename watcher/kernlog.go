@@ -36,7 +36,7 @@ type KernelLog struct {
 	mu      sync.Mutex
 	fd      int
 	oldest  time.Duration // kills that the log dates earlier are not reported
-	skipped bool          // the position was moved to the end at the start, so that the records before it are unknown
+	skipped bool          // there are records before the position that nobody has asked about yet
 	join    oomJoin
 }
 
@@ -142,39 +142,43 @@ func (k *KernelLog) record(b []byte) {
 	}
 	if k.skipped && ofOOM(r) {
 		k.skipped = false
-		k.recall(r.Seq)
+		k.join.past = func() oomDumps { return dumpsBefore(r.Seq) }
 	}
 	k.join.add(r)
 }
 
-// recall goes through the records before seq for the dump lines among them: whether later ones can have been suppressed
-// depends on how many there were. Failing to do it costs knowledge, not truth.
-func (k *KernelLog) recall(seq uint64) {
+// dumpsBefore goes through the whole ring, up to the record seq, for the dump lines in it. That takes a system call for
+// each record, so it is done only when they matter: whether later ones can have been suppressed depends on how many there
+// were. Failing to do it costs knowledge, not truth.
+func dumpsBefore(seq uint64) (dumps oomDumps) {
 	past, err := openKmsg()
 	if err != nil {
-		return
+		return oomDumps{}
 	}
 	defer past.Close()
-	k.join.started = false
 	buf := make([]byte, kmsgRecordMax)
 	for range kmsgBatchMax {
 		n, err := unix.Read(past.fd, buf)
 		switch {
 		case err == unix.EINTR:
 		case err == unix.EPIPE:
-			k.join.started = false
+			dumps.started = false
 		case err != nil:
-			return
+			return dumps
 		default:
 			r, err := ParseKmsg(buf[:n])
 			if err == nil && r.Seq >= seq {
-				return
+				return dumps
 			}
 			if err == nil {
-				k.join.recall(r)
+				dumps.begin(r)
+			}
+			if err == nil && isOOMDump(r) {
+				dumps.note(r.At)
 			}
 		}
 	}
+	return dumps
 }
 
 func (k *KernelLog) take() []KernelKill {

@@ -58,9 +58,14 @@ type oomJoin struct {
 	open []byte // a dump or group line that is not yet complete; nil for none
 	cut  bool   // a piece of open may have been shortened
 
-	dumps   [oomDumpBurst]time.Duration // the dates of the last dump lines, a ring
-	printed int                         // how many there were
-	from    time.Duration               // every line since is known
+	dumps oomDumps
+	past  func() oomDumps // those before the first record that was added; nil when they are not to be had, or in dumps
+}
+
+// oomDumps says when dump lines were printed.
+type oomDumps struct {
+	dates   []time.Duration // of the last oomDumpBurst ones
+	from    time.Duration   // every line since is known
 	started bool
 }
 
@@ -71,15 +76,15 @@ type joinedKill struct {
 
 // add takes the next record.
 func (j *oomJoin) add(r KmsgRecord) {
-	j.begin(r)
+	j.dumps.begin(r)
 	switch {
 	case r.Facility != 0:
 	case r.Fragment:
 		if j.open != nil {
 			j.piece(r.Text)
 		}
-	case strings.HasPrefix(r.Text, oomDumpStart):
-		j.note(r.At)
+	case isOOMDump(r):
+		j.dumps.note(r.At)
 		j.dump, j.inGroup, j.fresh, j.open, j.cut = nil, false, false, nil, false
 		j.piece(r.Text)
 	case strings.HasPrefix(r.Text, oomGroupStart):
@@ -176,35 +181,52 @@ func (j *oomJoin) take() []KernelKill {
 
 // forget is told that records are missing here.
 func (j *oomJoin) forget() {
-	j.dump, j.fresh, j.inGroup, j.open, j.started = nil, false, false, nil, false
-}
-
-// recall takes a record from before the first one that was added, for what it says about suppressed lines.
-func (j *oomJoin) recall(r KmsgRecord) {
-	j.begin(r)
-	if r.Facility == 0 && !r.Fragment && strings.HasPrefix(r.Text, oomDumpStart) {
-		j.note(r.At)
-	}
-}
-
-func (j *oomJoin) begin(r KmsgRecord) {
-	if j.started {
-		return
-	}
-	j.started, j.from = true, r.At
-	if r.Seq == 0 {
-		j.from = -oomDumpInterval
-	}
-}
-
-func (j *oomJoin) note(at time.Duration) {
-	j.dumps[j.printed%oomDumpBurst] = at
-	j.printed++
+	j.dump, j.fresh, j.inGroup, j.open, j.past, j.dumps.started = nil, false, false, nil, nil, false
 }
 
 // suppressed reports whether a dump line can have been suppressed at the given time.
 func (j *oomJoin) suppressed(at time.Duration) bool {
 	start := at - oomDumpInterval
-	full := j.printed >= oomDumpBurst && j.dumps[j.printed%oomDumpBurst] >= start
-	return full || j.from > start
+	if j.past != nil && j.dumps.from > start && !j.dumps.full(start) {
+		j.dumps = j.past().then(j.dumps)
+		j.past = nil
+	}
+	return j.dumps.full(start) || j.dumps.from > start
+}
+
+// isOOMDump reports whether a record is the first piece of a dump line.
+func isOOMDump(r KmsgRecord) bool {
+	return r.Facility == 0 && !r.Fragment && strings.HasPrefix(r.Text, oomDumpStart)
+}
+
+// begin takes the date of the first record.
+func (d *oomDumps) begin(r KmsgRecord) {
+	if d.started {
+		return
+	}
+	d.started, d.from = true, r.At
+	if r.Seq == 0 {
+		d.from = -oomDumpInterval
+	}
+}
+
+func (d *oomDumps) note(at time.Duration) {
+	d.dates = append(d.dates, at)
+	d.dates = d.dates[max(0, len(d.dates)-oomDumpBurst):]
+}
+
+// then joins dates with the later ones that follow without a gap.
+func (d oomDumps) then(later oomDumps) oomDumps {
+	if !d.started {
+		return later
+	}
+	for _, at := range later.dates {
+		d.note(at)
+	}
+	return d
+}
+
+// full reports whether as many were printed since start as the kernel prints.
+func (d *oomDumps) full(start time.Duration) bool {
+	return len(d.dates) == oomDumpBurst && d.dates[0] >= start
 }

@@ -313,6 +313,59 @@ func TestOOMJoinUnknownPast(t *testing.T) {
 	}
 }
 
+// TestOOMJoinAsksForThePast: it takes a walk through the whole ring, so only a doubt that it can settle asks for it, once.
+func TestOOMJoinAsksForThePast(t *testing.T) {
+	recently := func(n int) oomDumps {
+		d := oomDumps{started: true}
+		for range n {
+			d.note(time.Hour - time.Second)
+		}
+		return d
+	}
+	tests := []struct {
+		name   string
+		past   oomDumps
+		script func(*kmsgScript)
+		asked  int
+		want   string
+	}{
+		{"a kill alone", recently(0), func(s *kmsgScript) {
+			s.dump("/a", "/a/b", 1)
+			s.killed(1)
+			s.group("/a")
+			s.killed(1)
+		}, 0, "1 limit=/a task=/a/b group=/a constraint=MEMCG\n"},
+		{"a group, nothing suppressed", recently(oomDumpBurst - 2), func(s *kmsgScript) {
+			s.dump("/a", "/a", 1)
+			s.killed(1)
+			s.group("/a")
+			s.killed(2)
+			s.killed(3)
+		}, 1, "1 limit=/a task=/a group=/a constraint=MEMCG\n2 limit=/a group=/a constraint=MEMCG\n3 limit=/a group=/a constraint=MEMCG\n"},
+		{"a group, with this dump line as many as are printed", recently(oomDumpBurst - 1), func(s *kmsgScript) {
+			s.dump("/a", "/a", 1)
+			s.killed(1)
+			s.group("/a")
+			s.killed(2)
+		}, 1, "1 limit=/a task=/a group=/a constraint=MEMCG\n2\n"},
+		{"a past that cannot be read", oomDumps{}, func(s *kmsgScript) {
+			s.killed(1)
+			s.group("/a")
+			s.killed(2)
+		}, 1, "1 group=/a\n2\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s, asked := &kmsgScript{seq: 5, now: time.Hour}, 0
+			s.join.past = func() oomDumps { asked++; return tt.past }
+			tt.script(s)
+			if got := s.kills(); got != tt.want || asked != tt.asked {
+				t.Errorf("asked %d times, want %d; kills\n%s, want\n%s", asked, tt.asked, got, tt.want)
+			}
+		})
+	}
+}
+
 func TestKmsgBound(t *testing.T) {
 	const hour = time.Hour
 	tests := []struct {
