@@ -238,7 +238,14 @@ func TestMonitorSeesAForeignStop(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		end := make(chan error, 1)
 		go func() { end <- l.Monitor(ctx, s.Spec.Run, seen.add) }()
-		waitFor(t, "it is monitored", func() bool { return l.monitor(s.Spec.Run) != nil })
+		waitFor(t, "it is monitored", func() bool {
+			select {
+			case err := <-end:
+				t.Fatal(err)
+			default:
+			}
+			return l.monitor(s.Spec.Run) != nil
+		})
 		args := []string{"stop", s.Unit()}
 		if l.Manager() == User {
 			args = append([]string{"--user"}, args...)
@@ -270,7 +277,7 @@ func TestLaunchTwentyAtOnceForReal(t *testing.T) {
 		for range 20 {
 			all.Go(func() {
 				spec := shell("exit 3")
-				spec.TasksMax = 64 // the child at the barrier is a Go program, whose runtime starts threads in the scope
+				spec.TasksMax = 1 // fewer than the child has threads
 				s, err := l.Launch(t.Context(), spec)
 				if err != nil {
 					t.Error(err)

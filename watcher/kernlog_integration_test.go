@@ -138,8 +138,8 @@ func openFreshKernelLog(t *testing.T) *KernelLog {
 	defer past.Close()
 	wait(t, "the kernel's rate limit", func() bool {
 		_, _, err := past.Kills()
-		j := &past.join
-		return err != nil || j.printed == 0 || monotonic()-j.dumps[(j.printed-1)%oomDumpBurst] > oomDumpInterval
+		dates := past.join.dumps.dates
+		return err != nil || len(dates) == 0 || monotonic()-dates[len(dates)-1] > oomDumpInterval
 	})
 	return openKernelLog(t)
 }

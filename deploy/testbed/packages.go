@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -25,11 +26,13 @@ type testPackage struct {
 	Dir          string
 	TestGoFiles  []string
 	XTestGoFiles []string
+	Deps         []string
 }
 
-// listPackages lists packages as they are with the integration tag.
+// listPackages lists packages as they are with the integration tag, each after those that it is made of: what is broken
+// there shows there, and the commands come last, whose tests treat a guest worst.
 func listPackages(ctx context.Context, patterns ...string) ([]testPackage, error) {
-	args := append([]string{"list", "-tags=" + integrationTag, "-json=ImportPath,Dir,TestGoFiles,XTestGoFiles"}, patterns...)
+	args := append([]string{"list", "-tags=" + integrationTag, "-json=ImportPath,Dir,TestGoFiles,XTestGoFiles,Deps"}, patterns...)
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
@@ -40,6 +43,7 @@ func listPackages(ctx context.Context, patterns ...string) ([]testPackage, error
 	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
 		var p testPackage
 		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			slices.SortStableFunc(packages, func(a, b testPackage) int { return len(a.Deps) - len(b.Deps) })
 			return packages, nil
 		} else if err != nil {
 			return nil, fmt.Errorf("packages: %w", err)

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -60,5 +61,20 @@ func TestRecipePackages(t *testing.T) {
 	}
 	if slices.Contains(packages, "") || slices.ContainsFunc(packages, func(p string) bool { return p[0] == '#' }) {
 		t.Errorf("packages %q: something is none", packages)
+	}
+}
+
+func TestPackagesComeAfterWhatTheyAreMadeOf(t *testing.T) {
+	const module = "github.com/scidex/lictor/"
+	packages, err := listPackages(t.Context(), module+"cmd/lictor", module+"watcher", module+"cgroup", module+"scope")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, p := range packages {
+		got = append(got, strings.TrimPrefix(p.ImportPath, module))
+	}
+	if want := []string{"cgroup", "scope", "watcher", "cmd/lictor"}; !slices.Equal(got, want) {
+		t.Errorf("order: got %v, want %v", got, want)
 	}
 }
