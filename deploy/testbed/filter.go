@@ -105,7 +105,7 @@ func (f *filter) line(line string) error {
 // say passes on what a test said, or keeps it until the test has a result.
 func (f *filter) say(line string) error {
 	if strings.HasPrefix(line, "Benchmark") && strings.Contains(line, "/op") {
-		f.tally.benchmarks++
+		f.benchmarks++
 	} else if !f.verbose && f.current != "" {
 		f.hold(line)
 		return nil
@@ -172,11 +172,11 @@ func (f *filter) saidBy(test string) string {
 func (f *filter) count(result string) {
 	switch result {
 	case "PASS":
-		f.tally.passed++
+		f.passed++
 	case "FAIL":
-		f.tally.failed++
+		f.failed++
 	case "SKIP":
-		f.tally.skipped++
+		f.skipped++
 	}
 }
 

@@ -116,7 +116,7 @@ func TestFilterShowsWhatAnEndInTheMiddleLeft(t *testing.T) {
 	if diff := cmp.Diff(failures, f.failures, cmp.AllowUnexported(failure{})); diff != "" {
 		t.Errorf("failures (-want +got):\n%s", diff)
 	}
-	if n := f.tally.ran(); n != 0 {
+	if n := f.ran(); n != 0 {
 		t.Errorf("%d tests ran, want 0", n)
 	}
 }
@@ -124,7 +124,7 @@ func TestFilterShowsWhatAnEndInTheMiddleLeft(t *testing.T) {
 func TestFilterCountsBenchmarks(t *testing.T) {
 	f := &filter{verbose: true}
 	filtered(t, f, "^=== RUN   BenchmarkX\nBenchmarkX\nBenchmarkX-2   \t 100\t 2.3 ns/op\n^PASS\n")
-	if f.tally.benchmarks != 1 {
-		t.Errorf("%d benchmarks, want 1", f.tally.benchmarks)
+	if f.benchmarks != 1 {
+		t.Errorf("%d benchmarks, want 1", f.benchmarks)
 	}
 }
