@@ -28,6 +28,10 @@ const callTimeout = 25 * time.Second
 // dialTimeout bounds the making of a connection. A manager that has frozen (a crash of PID 1) accepts and never answers.
 const dialTimeout = 25 * time.Second
 
+// joinTimeout is how long systemd may take to join a bus. A user's bus daemon is started by the first connection to its
+// socket, which may be ours, and then systemd comes second.
+const joinTimeout = 3 * time.Second
+
 // Property is one property of a transient unit, as org.freedesktop.systemd1(5) names it.
 type Property = sd.Property
 
@@ -114,10 +118,22 @@ func (b *bus) join(conn *dbus.Conn) error {
 		return err
 	}
 	var owner string
-	if err := daemon.Call("org.freedesktop.DBus.GetNameOwner", 0, systemdName).Store(&owner); err != nil {
+	err := daemon.Call("org.freedesktop.DBus.GetNameOwner", 0, systemdName).Store(&owner)
+	var e dbus.Error
+	switch {
+	case err == nil:
+		b.signals.setOwner(owner)
+	case errors.As(err, &e) && e.Name == "org.freedesktop.DBus.Error.NameHasNoOwner":
+		select {
+		case <-b.signals.joined:
+		case <-conn.Context().Done():
+			return conn.Context().Err()
+		case <-time.After(joinTimeout):
+			return err
+		}
+	default:
 		return err
 	}
-	b.signals.setOwner(owner)
 	return conn.Object(systemdName, managerPath).Call(systemdName+".Manager.Subscribe", 0).Err
 }
 

@@ -218,6 +218,25 @@ func TestReexecutedSystemdIsBelieved(t *testing.T) {
 	}
 }
 
+// The bus daemon of a user was started by our own connection, and systemd joins it after us.
+func TestSystemdJoinsTheBusAfterUs(t *testing.T) {
+	leaveNothing(t)
+	fake := scopetest.New(t)
+	fake.Reexec("")
+	fake.Handle("GetNameOwner", func(scopetest.Call) scopetest.Reply {
+		go fake.Reexec(":1.77")
+		return scopetest.Fail("org.freedesktop.DBus.Error.NameHasNoOwner", "no such name")
+	})
+	b, err := dial(t.Context(), endpointsOf(fake)["bus"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.close()
+	if got := b.signals.owner; got != ":1.77" {
+		t.Errorf("owner: got %q", got)
+	}
+}
+
 func TestForgedOwnerIsNotBelieved(t *testing.T) {
 	fake := scopetest.New(t)
 	b := busOf(t, fake)

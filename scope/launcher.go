@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -69,6 +70,9 @@ func (l *Launcher) Launch(ctx context.Context, spec Spec) (*Scope, error) {
 	if err := spec.Validate(); err != nil {
 		return nil, err
 	}
+	if spec.Owner != (ProcessID{}) && !spec.Owner.Alive() {
+		return nil, &SpecError{"owner", strconv.Itoa(spec.Owner.PID), "no such process (any more)"}
+	}
 	program, err := lookPath(spec)
 	if err != nil {
 		return nil, err
@@ -115,6 +119,9 @@ func (l *Launcher) confine(ctx context.Context, s *Scope) error {
 	s.Keeper, err = Self()
 	if err != nil {
 		return fmt.Errorf("own identity: %w", err)
+	}
+	if s.Owner = s.Spec.Owner; s.Owner == (ProcessID{}) {
+		s.Owner = s.Keeper
 	}
 	s.StartedAt, s.Started = time.Now(), cgroup.Boottime()
 	prepared := make(chan error, 1) // one value, from the goroutine below

@@ -19,6 +19,7 @@ type Scope struct {
 	Spec      Spec          // with every default filled in
 	Leader    ProcessID     // the main process
 	Keeper    ProcessID     // we
+	Owner     ProcessID     // without whom it does not live on, unless Spec.OnOwnerExit says so
 	StartedAt time.Time     // wall clock
 	Started   time.Duration // CLOCK_BOOTTIME
 	Degraded  []string      // what this host could not give
@@ -173,7 +174,7 @@ func (s *Scope) writeFacts() error {
 	s.Ancestors = ancestorOOMs(s.l.fs, s.Ledger.Path())
 	f := Facts{Run: s.Spec.Run, AnalysisID: s.Spec.AnalysisID, UID: uint32(os.Getuid()), BootID: boot, Leader: s.Leader,
 		StartedAt: s.StartedAt.UTC(), Started: s.Started, MemoryMax: s.Spec.MemoryMax, SwapMax: s.Spec.MemorySwapMax,
-		TasksMax: s.Spec.TasksMax, Grace: s.Spec.Grace, OOMPolicy: s.Spec.OOMPolicy, Degraded: s.Degraded,
+		TasksMax: s.Spec.TasksMax, Grace: s.Spec.Grace, OOMPolicy: s.Spec.OOMPolicy, Owner: s.Owner, OwnerExit: s.Spec.OnOwnerExit, Degraded: s.Degraded,
 		Ancestors: s.Ancestors, Store: s.Spec.Store, Command: s.Spec.Args}
 	if s.Spec.RuntimeMax > 0 {
 		d := s.Started + s.Spec.RuntimeMax

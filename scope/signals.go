@@ -13,6 +13,7 @@ type signalFilter struct {
 
 	mu      sync.Mutex
 	owner   string                 // unique name of systemd on a bus
+	joined  chan struct{}          // closed when systemd has got one
 	jobs    map[string]chan string // by unit
 	changes map[dbus.ObjectPath]func(map[string]dbus.Variant)
 	stopped map[string]func() // by unit: a job of it was removed
@@ -22,13 +23,24 @@ type signalFilter struct {
 }
 
 func newSignalFilter(private bool) *signalFilter {
-	return &signalFilter{private: private, jobs: map[string]chan string{},
+	return &signalFilter{private: private, joined: make(chan struct{}), jobs: map[string]chan string{},
 		changes: map[dbus.ObjectPath]func(map[string]dbus.Variant){}, stopped: map[string]func(){}}
 }
 
 func (f *signalFilter) setOwner(name string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.owns(name)
+}
+
+func (f *signalFilter) owns(name string) {
+	if f.owner == "" && name != "" {
+		select {
+		case <-f.joined:
+		default:
+			close(f.joined)
+		}
+	}
 	f.owner = name
 }
 
@@ -87,7 +99,7 @@ func (f *signalFilter) DeliverSignal(_, _ string, s *dbus.Signal) {
 func (f *signalFilter) ownerMoved(body []any) {
 	var name, from, to string
 	if dbus.Store(body, &name, &from, &to) == nil && name == systemdName {
-		f.owner = to
+		f.owns(to)
 	}
 }
 

@@ -31,6 +31,15 @@ const (
 	OOMContinue OOMPolicy = "continue" // the others live on
 )
 
+// OwnerPolicy says what becomes of a run when its owner is gone.
+type OwnerPolicy string
+
+// The policies.
+const (
+	OwnerKill OwnerPolicy = "kill" // it is terminated
+	OwnerKeep OwnerPolicy = "keep" // it lives on within its limits
+)
+
 // Spec says what to run and in what box. The zero value of a limit is lictor's default for it; NoLimit (or a negative
 // RuntimeMax) asks for none.
 type Spec struct {
@@ -51,6 +60,9 @@ type Spec struct {
 	RuntimeMax    time.Duration // 0 is DefaultRuntimeMax, negative is none
 	Grace         time.Duration // between SIGTERM and SIGKILL; 0 is DefaultGrace
 	OOMPolicy     OOMPolicy     // empty is OOMKill
+
+	Owner       ProcessID   // zero: this process
+	OnOwnerExit OwnerPolicy // empty is OwnerKill
 
 	Properties []Property // further unit properties, from ParseProperty
 
@@ -91,6 +103,9 @@ func (s Spec) withDefaults() Spec {
 	if s.OOMPolicy == "" {
 		s.OOMPolicy = OOMKill
 	}
+	if s.OnOwnerExit == "" {
+		s.OnOwnerExit = OwnerKill
+	}
 	return s
 }
 
@@ -118,6 +133,8 @@ func (s Spec) Validate() error {
 		return &SpecError{"grace", s.Grace.String(), "too long; a run that ignores SIGTERM would never end"}
 	case s.OOMPolicy != OOMKill && s.OOMPolicy != OOMContinue:
 		return &SpecError{"OOMPolicy", string(s.OOMPolicy), "must be kill or continue"}
+	case s.OnOwnerExit != OwnerKill && s.OnOwnerExit != OwnerKeep:
+		return &SpecError{"on-owner-exit", string(s.OnOwnerExit), "must be kill or keep"}
 	}
 	for _, p := range s.Properties {
 		if allowed[p.Name] == nil {

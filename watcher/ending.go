@@ -40,9 +40,20 @@ func (s *session) nextAlive(ctx context.Context) (wake time.Duration) {
 	if s.poll > 0 {
 		wake = soonest(wake, s.Clock.Boottime()+s.poll)
 	}
-	if s.overdue {
+	switch {
+	case s.overdue:
 		wake = soonest(wake, s.enforceDeadline(ctx))
+	case s.orphaned:
+		wake = soonest(wake, s.end(ctx, abandonedIntent(s.Clock, s.Owner)))
 	}
+	return wake
+}
+
+// end begins to end the run.
+func (s *session) end(ctx context.Context, i Intent) (wake time.Duration) {
+	s.enforcer = s.newEnforcer()
+	s.enforcer.Begin(ctx, i, s.Grace)
+	wake, _ = s.enforcer.Step(ctx)
 	return wake
 }
 
@@ -63,10 +74,7 @@ func (s *session) enforceDeadline(ctx context.Context) (wake time.Duration) {
 		s.unitChanged(st)
 		return s.enforceDeadline(ctx)
 	}
-	s.enforcer = s.newEnforcer()
-	s.enforcer.Begin(ctx, NewIntent(s.Clock, events.ReasonTimeout, "lictor", nil, unix.SIGTERM), s.Grace)
-	wake, _ = s.enforcer.Step(ctx)
-	return wake
+	return s.end(ctx, NewIntent(s.Clock, events.ReasonTimeout, "lictor", nil, unix.SIGTERM))
 }
 
 // patience is until when processes that outlive the main process are left to themselves: those that somebody is ending

@@ -29,6 +29,8 @@ type Intent struct {
 	Author int    `json:"author"`           // pid of the process that acts
 	// Processes are the left-overs that an orphan intent is about, the first few of them.
 	Processes []events.Process `json:"processes,omitempty"`
+	// Owner is who was gone, of an abandoned intent.
+	Owner *events.Process `json:"owner,omitempty"`
 	// Outcome is empty until the signal was sent, then "sent", or "void" if nobody was there to get it.
 	Outcome string `json:"outcome,omitempty"`
 }

@@ -26,7 +26,9 @@ type session struct {
 	notices chan []Notice
 	due     chan struct{} // one value: the deadline
 	unit    chan struct{} // room for one: something about the unit changed
-	poll    time.Duration // pause between looks without notifications; 0 with
+
+	ownerless chan struct{} // one value: the owner has ended
+	poll      time.Duration // pause between looks without notifications; 0 with
 
 	counters Counters
 	alive    Counters      // counters that the main process is known to have survived
@@ -37,6 +39,7 @@ type session struct {
 	exit     *Exit         // nil if its parent cannot say
 	enforcer *Enforcer
 	overdue  bool // RuntimeMax and its slack have passed
+	orphaned bool // the owner has ended
 
 	mu           sync.Mutex
 	deactivating time.Duration
@@ -59,6 +62,8 @@ func (s *session) loop(ctx context.Context) {
 		case <-s.unit:
 		case <-s.due:
 			s.overdue = true
+		case <-s.ownerless:
+			s.orphaned = true
 		case <-timer.C:
 			s.look(ctx)
 		case <-ctx.Done():
@@ -66,12 +71,27 @@ func (s *session) loop(ctx context.Context) {
 		}
 		wake, over := s.next(ctx)
 		if over {
+			s.reaped(left)
 			return
 		}
 		timer.Stop()
 		if wake > 0 {
 			timer.Reset(max(time.Millisecond, wake-s.Clock.Boottime()))
 		}
+	}
+}
+
+// reaped waits for the exit status of a main process that has left its cgroup: its parent is told a moment later.
+func (s *session) reaped(left <-chan leaderEnd) {
+	if left == nil {
+		return
+	}
+	t := time.NewTimer(dying)
+	defer t.Stop()
+	select {
+	case end := <-left:
+		s.leaderEnded(end)
+	case <-t.C:
 	}
 }
 

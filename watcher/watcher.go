@@ -25,6 +25,7 @@ type Keeper struct {
 	Grace      time.Duration
 	LeaderPID  int
 	Comm       string // of the main process
+	Owner      *Owner // nil: the run lives on without it
 
 	Kernel    *KernelLog // nil if it cannot be read; KernelErr says why
 	KernelErr error
@@ -47,6 +48,10 @@ const (
 	// confirmAfter is how long the main process must live on after an out-of-memory kill before that counts as an incident
 	// that it survived: the kernel counts first and kills later.
 	confirmAfter = time.Second
+	// monitorRetry is the pause until the unit is monitored again after the bus has ended the connection, the first time; it
+	// doubles up to monitorRetryMax.
+	monitorRetry    = time.Second
+	monitorRetryMax = time.Minute
 	// deadlineSlack is how long after RuntimeMaxSec the keeper looks whether systemd has done its part.
 	deadlineSlack = 2 * time.Second
 )
@@ -56,13 +61,15 @@ const (
 func (k *Keeper) Keep(ctx context.Context) (*events.Run, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &session{Keeper: k,
-		left: make(chan leaderEnd, 1), notices: make(chan []Notice), due: make(chan struct{}, 1), unit: make(chan struct{}, 1)}
+		left: make(chan leaderEnd, 1), notices: make(chan []Notice), due: make(chan struct{}, 1), unit: make(chan struct{}, 1),
+		ownerless: make(chan struct{}, 1)}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
 	wg.Go(func() { s.left <- waitLeader(ctx, k.Target) })
 	wg.Go(func() { s.monitor(ctx) })
 	wg.Go(func() { s.recordStart(ctx) })
+	wg.Go(func() { s.watchOwner(ctx) })
 	closeNotifier := s.notify(ctx, &wg)
 	defer closeNotifier()
 	closeDeadline := s.deadline(ctx, &wg)
@@ -120,8 +127,13 @@ func (s *session) deadline(ctx context.Context, wg *sync.WaitGroup) func() {
 // monitor follows the unit. A manager that cannot be listened to is no error: then a stop by somebody else cannot always be
 // told from a stranger's kill, and the record says which sources were read.
 func (s *session) monitor(ctx context.Context) {
-	if err := s.Target.Monitor(ctx, s.unitChanged); err != nil && ctx.Err() == nil {
+	for wait := monitorRetry; ; wait = min(2*wait, monitorRetryMax) {
+		err := s.Target.Monitor(ctx, s.unitChanged)
+		if ctx.Err() != nil {
+			return
+		}
 		s.Log.Debug("unit not monitored", logRun, s.Run.Run, logError, err)
+		pause(ctx, wait)
 	}
 }
 

@@ -87,6 +87,10 @@ func (k *keeping) keep(ctx context.Context, s *scope.Scope, signals *signals) (*
 	}
 	keeper := k.keeper(rec, s.Spec.Run, watcher.Box{Ledger: s.Ledger, Scope: s.Group, Ancestors: s.Ancestors})
 	keeper.Target = target{l: k.launcher, run: s.Spec.Run, scope: s}
+	if owner := s.Spec.Owner; owner != (scope.ProcessID{}) && s.Spec.OnOwnerExit != scope.OwnerKeep {
+		keeper.Owner = &watcher.Owner{PID: owner.PID, StartTicks: owner.StartTicks,
+			Process: keeper.Processes.Describe(ctx, []int{owner.PID})[0]}
+	}
 	keeper.Started, keeper.Grace, keeper.RuntimeMax = s.Started, s.Spec.Grace, max(0, s.Spec.RuntimeMax)
 	if st, err := cgroup.ReadStat(s.Leader.PID); err == nil {
 		keeper.Comm = st.Comm

@@ -159,6 +159,9 @@ func (s *settler) finish(ctx context.Context, led *scope.Ledger, populated bool)
 		w.RuntimeMax = *d - led.Facts.Started
 	}
 	if populated {
+		if livesOn(led) {
+			return nil
+		}
 		if err := s.end(ctx, led, k, w); err != nil {
 			return err
 		}
@@ -169,6 +172,14 @@ func (s *settler) finish(ctx context.Context, led *scope.Ledger, populated bool)
 		s.acted = append(s.acted, "finished the record of "+run.Summary())
 	}
 	return err
+}
+
+// livesOn reports whether a run whose keeper is gone is to be left alone: it is within its time, and its owner lives or is
+// not needed.
+func livesOn(led *scope.Ledger) bool {
+	f := led.Facts
+	return f.Leader.Alive() && (f.Deadline == nil || cgroup.Boottime() <= *f.Deadline) &&
+		(f.OwnerExit == scope.OwnerKeep || f.Owner != led.Keeper && f.Owner.Alive())
 }
 
 // end terminates a run that nobody keeps any more: abandoned or overdue, or left-overs of one whose main process is gone.
@@ -183,6 +194,7 @@ func (s *settler) end(ctx context.Context, led *scope.Ledger, k *keeping, w *wat
 	e := &watcher.Enforcer{Run: k.run, Ledger: led.Group, Recorder: w.Recorder, Processes: w.Processes,
 		Clock: watcher.SystemClock, Log: k.log}
 	intent := watcher.NewIntent(watcher.SystemClock, events.ReasonAbandoned, "lictor", nil, unix.SIGTERM)
+	intent.Owner = &events.Process{PID: led.Facts.Owner.PID}
 	switch d := led.Facts.Deadline; {
 	case !led.Facts.Leader.Alive():
 		intent = e.OrphanIntent(ctx)

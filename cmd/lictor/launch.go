@@ -22,6 +22,8 @@ type launchOptions struct {
 	labels     []string
 	dir        string
 	env        []string
+	ownerExit  string
+	ownerPID   int
 }
 
 // limitFlags are the flags whose values go to Config.Limits, with what help says about them.
@@ -46,6 +48,8 @@ func (o *launchOptions) add(flags *pflag.FlagSet) {
 	flags.StringVar(&o.name, "name", "", "a name for people")
 	flags.StringArrayVarP(&o.labels, "label", "l", nil, "a label, KEY=VALUE")
 	flags.StringVarP(&o.dir, "directory", "C", "", "run in this directory")
+	flags.StringVar(&o.ownerExit, "on-owner-exit", "", "when the owner is gone: kill the run (the default), or keep it")
+	flags.IntVar(&o.ownerPID, "owner-pid", 0, "the owner, a process without which the run shall not live on (default: this lictor)")
 	flags.StringArrayVarP(&o.env, "env", "E", nil, "set a variable of the environment, KEY=VALUE")
 }
 
@@ -82,6 +86,10 @@ func (a *App) spec(o *launchOptions, args []string) (scope.Spec, *events.Run, er
 	spec := scope.Spec{Run: scope.NewRunID(), Args: args, Dir: o.dir, AnalysisID: o.analysisID,
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	setLimits(&spec, limits)
+	spec.OnOwnerExit = scope.OwnerPolicy(o.ownerExit)
+	if spec.Owner, err = ownerOf(o.ownerPID); err != nil {
+		return scope.Spec{}, nil, err
+	}
 	if spec.Store, err = a.StorePath(); err != nil {
 		return scope.Spec{}, nil, err
 	}
@@ -99,6 +107,18 @@ func (a *App) spec(o *launchOptions, args []string) (scope.Spec, *events.Run, er
 		return scope.Spec{}, nil, withHint(err, "lictor run --help")
 	}
 	return spec, a.newRun(spec, limits, o.name, labels), nil
+}
+
+// ownerOf identifies the process of --owner-pid; 0 is none.
+func ownerOf(pid int) (scope.ProcessID, error) {
+	if pid == 0 {
+		return scope.ProcessID{}, nil
+	}
+	ticks, err := cgroup.StartTicks(pid)
+	if pid < 0 || err != nil {
+		return scope.ProcessID{}, withHint(fmt.Errorf("owner pid %d: no such process", pid), "name a process that lives, like $$ or $PPID")
+	}
+	return scope.ProcessID{PID: pid, StartTicks: ticks}, nil
 }
 
 // setLimits gives the limits to the spec, in which 0 means a default.
