@@ -116,8 +116,8 @@ func (k *Keeper) consultKernel(ctx context.Context, e *Evidence) {
 	}
 	for range 5 {
 		kills, lost, err := k.Kernel.Kills()
-		k.kills = append(k.kills, kills...)
-		mine := e.ofRun(k.kills)
+		k.kills = append(k.kills, e.ofRun(kills)...)
+		mine := k.kills
 		e.Earlier, e.Kills = mine[:k.told], mine[k.told:]
 		e.KillsLost = e.KillsLost || lost
 		if e.KernelErr = err; err != nil || e.kernelSaysEnough() {

@@ -40,11 +40,18 @@ func (s *session) nextAlive(ctx context.Context) (wake time.Duration) {
 	if s.poll > 0 {
 		wake = soonest(wake, s.Clock.Boottime()+s.poll)
 	}
+	if !s.startTold && !s.TakenOver {
+		wake = soonest(wake, s.Started+startAfter)
+	}
 	switch {
+	case s.Ending != nil:
+		wake = soonest(wake, s.end(ctx, *s.Ending))
 	case s.overdue:
 		wake = soonest(wake, s.enforceDeadline(ctx))
-	case s.orphaned:
+	case s.ownerless:
 		wake = soonest(wake, s.end(ctx, abandonedIntent(s.Clock, s.Owner)))
+	case s.RuntimeMax > 0:
+		wake = soonest(wake, s.limit())
 	}
 	return wake
 }

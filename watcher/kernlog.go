@@ -28,6 +28,11 @@ const (
 	kmsgSettle = 50 * time.Millisecond
 )
 
+// KernelKills tells the out-of-memory kills since it was last asked; see [KernelLog.Kills].
+type KernelKills interface {
+	Kills() (kills []KernelKill, lost bool, err error)
+}
+
 // KernelLog is a position in /dev/kmsg, the kernel's log ring. It costs one descriptor, and nothing else, until Kills is
 // called. Its methods may be called from several goroutines.
 //

@@ -17,23 +17,32 @@ type Owner struct {
 	Process    events.Process // as it was described while it lived
 }
 
-// watchOwner waits for the end of the owner. An owner that this process is itself needs no watching: whoever comes next sees
-// that it is gone.
+// watchOwner waits for the end of the owner, if there is one.
 func (s *session) watchOwner(ctx context.Context) {
 	if s.Owner == nil {
 		return
 	}
-	p, err := cgroup.OpenProcess(s.Owner.PID, s.Owner.StartTicks)
-	if err == nil {
-		defer p.Close()
-		err = p.Wait(ctx)
-	}
+	err := WaitGone(ctx, s.Owner.PID, s.Owner.StartTicks)
 	switch {
-	case err == nil, errors.Is(err, cgroup.ErrNoProcess):
-		s.ownerless <- struct{}{}
+	case err == nil:
+		s.poke(input{ownerless: true})
 	case ctx.Err() == nil:
 		s.Log.Warn("owner not watched", logRun, s.Run.Run, logPID, s.Owner.PID, logError, err)
 	}
+}
+
+// WaitGone waits until the process that has this pid and started at startTicks has ended; it need not be a child of ours. It
+// costs nothing while it waits.
+func WaitGone(ctx context.Context, pid int, startTicks uint64) error {
+	p, err := cgroup.OpenProcess(pid, startTicks)
+	if errors.Is(err, cgroup.ErrNoProcess) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	return p.Wait(ctx)
 }
 
 // abandonedIntent is the intent to end a run whose owner is gone.

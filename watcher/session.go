@@ -17,18 +17,31 @@ type leaderEnd struct {
 	err  error
 }
 
-// session is one Keep under way. One goroutine runs loop and owns everything here; unitChanged is called from the
+// input is what has happened to a run since its last turn.
+type input struct {
+	end       *leaderEnd
+	look      bool // something changed, or the time has come
+	unit      bool // systemd said something about it
+	ownerless bool // the owner has ended
+}
+
+func (in input) empty() bool { return in == input{} }
+
+func (in input) and(more input) input {
+	if more.end != nil {
+		in.end = more.end
+	}
+	in.look, in.unit, in.ownerless = in.look || more.look, in.unit || more.unit, in.ownerless || more.ownerless
+	return in
+}
+
+// session is one run under way. Turns are taken one at a time, and own everything here; unitChanged is called from the
 // connection to systemd and touches what mu guards.
 type session struct {
 	*Keeper
 
-	left    chan leaderEnd // one value
-	notices chan []Notice
-	due     chan struct{} // one value: the deadline
-	unit    chan struct{} // room for one: something about the unit changed
-
-	ownerless chan struct{} // one value: the owner has ended
-	poll      time.Duration // pause between looks without notifications; 0 with
+	poke func(input)   // asks for a turn
+	poll time.Duration // pause between looks without notifications; 0 with
 
 	counters Counters
 	alive    Counters      // counters that the main process is known to have survived
@@ -39,7 +52,10 @@ type session struct {
 	exit     *Exit         // nil if its parent cannot say
 	enforcer *Enforcer
 	overdue  bool // RuntimeMax and its slack have passed
-	orphaned bool // the owner has ended
+
+	ownerless bool
+	startTold bool          // the started event is on record
+	emptyAt   time.Duration // when the run was found empty without an exit status; 0 is not yet
 
 	mu           sync.Mutex
 	deactivating time.Duration
@@ -47,56 +63,72 @@ type session struct {
 	steps        []events.Step
 }
 
-// loop returns when nobody of the run is left, or when what is left survives everything.
-func (s *session) loop(ctx context.Context) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	left := s.left
-	for {
-		select {
-		case end := <-left:
-			left = nil
-			s.leaderEnded(end)
-		case <-s.notices:
-			s.look(ctx)
-		case <-s.unit:
-		case <-s.due:
-			s.overdue = true
-		case <-s.ownerless:
-			s.orphaned = true
-		case <-timer.C:
-			s.look(ctx)
-		case <-ctx.Done():
-			return
-		}
-		wake, over := s.next(ctx)
-		if over {
-			s.reaped(left)
-			return
-		}
-		timer.Stop()
-		if wake > 0 {
-			timer.Reset(max(time.Millisecond, wake-s.Clock.Boottime()))
-		}
+// resume takes over what an earlier keeper of the run has seen.
+func (s *session) resume(ctx context.Context) {
+	if !s.TakenOver {
+		return
+	}
+	s.alive = s.recorded(ctx)
+	last, err := readLast(s.Box.Ledger)
+	if err != nil {
+		s.Log.Warn("exit status not read from the ledger", logRun, s.Run.Run, logError, err)
+	}
+	if last != nil {
+		s.gone, s.goneAt, s.exit, s.alive = true, last.Boottime, &last.Exit, last.Alive
 	}
 }
 
-// reaped waits for the exit status of a main process that has left its cgroup: its parent is told a moment later.
-func (s *session) reaped(left <-chan leaderEnd) {
-	if left == nil {
+// turn does what is due after in, and says when to come again (0: when something happens) and whether the run is over: nobody
+// of it is left, or what is left survives everything.
+func (s *session) turn(ctx context.Context, in input) (wake time.Duration, over bool) {
+	if in.end != nil {
+		s.leaderEnded(*in.end)
+	}
+	s.ownerless = s.ownerless || in.ownerless
+	s.overdue = s.RuntimeMax > 0 && s.Clock.Boottime() >= s.limit()
+	if in.look {
+		s.look(ctx)
+	}
+	s.recordStart(ctx)
+	if wake, over = s.next(ctx); over && !s.gone {
+		return s.awaitExit()
+	}
+	return wake, over
+}
+
+// limit is when the keeper looks whether systemd has ended a run at its RuntimeMax.
+func (s *session) limit() time.Duration { return s.Started + s.RuntimeMax + deadlineSlack }
+
+// awaitExit gives the exit status of a main process that has left its cgroup a moment to arrive: its parent is told later.
+func (s *session) awaitExit() (wake time.Duration, over bool) {
+	now := s.Clock.Boottime()
+	if s.emptyAt == 0 {
+		s.emptyAt = now
+	}
+	return s.emptyAt + dying, now >= s.emptyAt+dying
+}
+
+// recordStart writes that the run was let go, once it is old enough for that.
+func (s *session) recordStart(ctx context.Context) {
+	if s.startTold || s.TakenOver || s.Clock.Boottime() < s.Started+startAfter {
 		return
 	}
-	t := time.NewTimer(dying)
-	defer t.Stop()
-	select {
-	case end := <-left:
-		s.leaderEnded(end)
-	case <-t.C:
+	s.startTold = true
+	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
+	defer cancel()
+	if err := s.Recorder.Append(ctx, startedEvent(s.Run)); err != nil {
+		s.Log.Warn("event not recorded", logRun, s.Run.Run, logKind, events.KindStarted, logError, err)
 	}
 }
 
 func (s *session) leaderEnded(end leaderEnd) {
+	if s.gone { // its last keeper knew more
+		return
+	}
 	s.gone, s.goneAt = true, s.Clock.Boottime()
+	if errors.Is(end.err, ErrNotParent) {
+		return
+	}
 	if end.err != nil {
 		s.Log.Warn("exit status unknown", logRun, s.Run.Run, logError, end.err)
 		return
@@ -214,10 +246,7 @@ func (s *session) unitChanged(u UnitState) {
 	case "stop-sigkill":
 		s.addStep(events.Step{Step: "kill", At: now, By: "systemd"})
 	}
-	select {
-	case s.unit <- struct{}{}:
-	default:
-	}
+	s.poke(input{unit: true})
 }
 
 // addStep keeps the first of each kind of step by each actor. mu is held.

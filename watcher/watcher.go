@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/scidex/lictor/events"
@@ -27,11 +26,16 @@ type Keeper struct {
 	Comm       string // of the main process
 	Owner      *Owner // nil: the run lives on without it
 
-	Kernel    *KernelLog // nil if it cannot be read; KernelErr says why
+	// TakenOver says that another process kept the run before: what that one saw is on the ledger and in the store.
+	TakenOver bool
+	// Ending is what the run is to be ended for at once; nil: nothing.
+	Ending *Intent
+
+	Kernel    KernelKills // nil if it cannot be read; KernelErr says why
 	KernelErr error
 	Advise    func(*events.Run) *events.Advice // may be nil
 
-	kills []KernelKill // what the kernel log has said so far
+	kills []KernelKill // what the kernel log has said of this run so far
 	told  int          // how many of this run's kills are on record
 }
 
@@ -52,101 +56,34 @@ const (
 	// doubles up to monitorRetryMax.
 	monitorRetry    = time.Second
 	monitorRetryMax = time.Minute
+	// pollEvery is the pause between looks where there are no notifications.
+	pollEvery = time.Second
 	// deadlineSlack is how long after RuntimeMaxSec the keeper looks whether systemd has done its part.
 	deadlineSlack = 2 * time.Second
 )
 
-// Keep watches the run. It returns the finished record, even if it could not be stored; then the error says so and the
-// ledger is kept for whoever comes next.
+// Keep watches the run: a fleet of one. It returns the finished record, even if it could not be stored; then the error says
+// so and the ledger is kept for whoever comes next. When ctx ends first, the run lives on and the error is ctx's.
 func (k *Keeper) Keep(ctx context.Context) (*events.Run, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &session{Keeper: k,
-		left: make(chan leaderEnd, 1), notices: make(chan []Notice), due: make(chan struct{}, 1), unit: make(chan struct{}, 1),
-		ownerless: make(chan struct{}, 1)}
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	wg.Go(func() { s.left <- waitLeader(ctx, k.Target) })
-	wg.Go(func() { s.monitor(ctx) })
-	wg.Go(func() { s.recordStart(ctx) })
-	wg.Go(func() { s.watchOwner(ctx) })
-	closeNotifier := s.notify(ctx, &wg)
-	defer closeNotifier()
-	closeDeadline := s.deadline(ctx, &wg)
-	defer closeDeadline()
-	s.loop(ctx)
-	return k.conclude(ctx, s.evidence(), s)
-}
-
-func waitLeader(ctx context.Context, t Target) leaderEnd {
-	x, err := t.Wait(ctx)
-	return leaderEnd{x, err}
-}
-
-// notify starts the notifier. Without one (no instances or watches left for this user) the keeper polls.
-func (s *session) notify(ctx context.Context, wg *sync.WaitGroup) func() {
-	n, err := NewNotifier()
-	if err == nil {
-		_, err = n.Add(fdPath(s.Box.Ledger.FD()), "memory.events", "cgroup.events", "pids.events")
-		if err == nil && s.Box.Scope != nil {
-			_, _ = n.Add(fdPath(s.Box.Scope.FD()), "pids.events") // before Linux 6.12 the ledger does not count these
-		}
+	f := NewFleet(k.Log)
+	defer f.Close()
+	type end struct {
+		run *events.Run
+		err error
 	}
-	if err != nil {
-		s.Log.Warn("no notifications; polling", logRun, s.Run.Run, logError, err)
-		s.poll = time.Second
-		if n != nil {
-			_ = n.Close()
-		}
-		return func() {}
+	ended := make(chan end, 1)
+	f.Keep(ctx, k, func(run *events.Run, err error) {
+		ended <- end{run, err}
+		cancel()
+	})
+	f.Run(ctx)
+	select {
+	case e := <-ended:
+		return e.run, e.err
+	default:
+		return k.Run, context.Cause(ctx)
 	}
-	wg.Go(func() { _ = n.Run(ctx, s.notices) })
-	return func() { _ = n.Close() }
 }
 
 func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
-
-// deadline starts the second line behind RuntimeMaxSec.
-func (s *session) deadline(ctx context.Context, wg *sync.WaitGroup) func() {
-	if s.RuntimeMax <= 0 {
-		return func() {}
-	}
-	d, err := NewDeadline(s.Started + s.RuntimeMax + deadlineSlack)
-	if err != nil {
-		s.Log.Warn("no deadline of our own; RuntimeMaxSec stands alone", logRun, s.Run.Run, logError, err)
-		return func() {}
-	}
-	wg.Go(func() {
-		if d.Wait(ctx) == nil {
-			s.due <- struct{}{}
-		}
-	})
-	return func() { _ = d.Close() }
-}
-
-// monitor follows the unit. A manager that cannot be listened to is no error: then a stop by somebody else cannot always be
-// told from a stranger's kill, and the record says which sources were read.
-func (s *session) monitor(ctx context.Context) {
-	for wait := monitorRetry; ; wait = min(2*wait, monitorRetryMax) {
-		err := s.Target.Monitor(ctx, s.unitChanged)
-		if ctx.Err() != nil {
-			return
-		}
-		s.Log.Debug("unit not monitored", logRun, s.Run.Run, logError, err)
-		pause(ctx, wait)
-	}
-}
-
-// recordStart writes that the run was let go.
-func (s *session) recordStart(ctx context.Context) {
-	t := time.NewTimer(startAfter)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-		return
-	}
-	if err := s.Recorder.Append(ctx, startedEvent(s.Run)); err != nil && ctx.Err() == nil {
-		s.Log.Warn("event not recorded", logRun, s.Run.Run, logKind, events.KindStarted, logError, err)
-	}
-}

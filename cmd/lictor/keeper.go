@@ -112,8 +112,11 @@ func (k *keeping) keeper(rec watcher.Recorder, run scope.RunID, box watcher.Box)
 	fleet := path.Dir(box.Ledger.Path())
 	box.Fleet = func() (uint64, cgroup.Value, error) { return scope.FleetMemory(fs, fleet) }
 	w := &watcher.Keeper{Run: k.run, Target: target{l: k.launcher, run: run}, Box: box, Recorder: rec,
-		Processes: watcher.NewProcessTable(), Clock: watcher.SystemClock, Log: k.log, Kernel: k.kernel, KernelErr: k.kernelNo,
+		Processes: watcher.NewProcessTable(), Clock: watcher.SystemClock, Log: k.log, KernelErr: k.kernelNo,
 		Advise: func(r *events.Run) *events.Advice { return story{listed: listed{Run: r}, now: k.app.Now()}.advise() }}
+	if k.kernel != nil {
+		w.Kernel = k.kernel
+	}
 	if k.run.LeaderPID != nil {
 		w.LeaderPID = *k.run.LeaderPID
 	}

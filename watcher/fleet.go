@@ -1,0 +1,327 @@
+package watcher
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/scidex/lictor/cgroup"
+	"github.com/scidex/lictor/events"
+)
+
+// Fleet keeps many runs with one inotify instance and one timer. A run about which nothing happens costs memory and
+// descriptors, and no processor time at all: a goroutine works for it only while it has a turn to take.
+//
+// It is the only place in this package that starts goroutines.
+type Fleet struct {
+	log      *slog.Logger
+	notifier *Notifier // nil: every run is polled
+	timer    *Deadline // nil: the same
+
+	// Changed, if not nil, is called with the notices of the directory that WatchChildren watches, and with an overflow. Set
+	// it before Run; it must not block.
+	Changed func(Notice)
+
+	overflows atomic.Uint64
+	work      sync.WaitGroup // turns and waits
+
+	mu       sync.Mutex
+	members  map[events.RunID]*member
+	watches  map[WatchID]*member
+	children WatchID
+	wakes    wakes
+}
+
+// member is a run in a fleet.
+type member struct {
+	session
+
+	fleet  *Fleet
+	ctx    context.Context //nolint:containedctx // of the run: it ends with the run or with the fleet
+	cancel context.CancelFunc
+	done   func(*events.Run, error)
+
+	// Guarded by Fleet.mu.
+	in      input
+	busy    bool // somebody takes its turns
+	watches []WatchID
+	wake    wake
+}
+
+// NewFleet returns a fleet without runs. Close it after use.
+func NewFleet(log *slog.Logger) *Fleet {
+	f := &Fleet{log: log, members: map[events.RunID]*member{}, watches: map[WatchID]*member{}}
+	var err error
+	if f.notifier, err = NewNotifier(); err != nil {
+		log.Warn("no notifications; polling", logError, err)
+	}
+	if f.timer, err = NewDeadline(never); err != nil {
+		log.Warn("no timer; polling", logError, err)
+	}
+	return f
+}
+
+// Close frees what a fleet has. The runs live on.
+func (f *Fleet) Close() {
+	if f.notifier != nil {
+		_ = f.notifier.Close()
+	}
+	if f.timer != nil {
+		_ = f.timer.Close()
+	}
+}
+
+// Overflows says how often the kernel's queue of notices overflowed.
+func (f *Fleet) Overflows() uint64 { return f.overflows.Load() }
+
+// Len says how many runs are kept.
+func (f *Fleet) Len() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.members)
+}
+
+// Keeps reports whether a run is kept.
+func (f *Fleet) Keeps(run events.RunID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.members[run] != nil
+}
+
+// WatchChildren has Changed told of cgroups that are made and removed in a directory.
+func (f *Fleet) WatchChildren(dir string) error {
+	if f.notifier == nil {
+		return errors.New("no notifications")
+	}
+	id, err := f.notifier.AddChildren(dir)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.children = id
+	return err
+}
+
+// Run takes the turns of the runs until ctx ends, and returns when nobody works any more. It is called once.
+func (f *Fleet) Run(ctx context.Context) {
+	notices := make(chan []Notice)
+	var own sync.WaitGroup
+	if f.notifier != nil {
+		own.Go(func() {
+			if err := f.notifier.Run(ctx, notices); err != nil {
+				f.log.Error("notifications ended; polling", logError, err)
+			}
+		})
+	}
+	due := make(chan struct{})
+	if f.timer != nil {
+		own.Go(func() { f.waitTimer(ctx, due) })
+	}
+	poll := time.NewTicker(pollEvery)
+	if f.timer != nil {
+		poll.Stop()
+	}
+	defer poll.Stop()
+	for ctx.Err() == nil {
+		select {
+		case batch := <-notices:
+			f.route(batch)
+		case <-due:
+			f.expire()
+		case <-poll.C:
+			f.expire()
+		case <-ctx.Done():
+		}
+	}
+	own.Wait()
+	f.work.Wait()
+}
+
+func (f *Fleet) waitTimer(ctx context.Context, due chan<- struct{}) {
+	for f.timer.Wait(ctx) == nil {
+		select {
+		case due <- struct{}{}:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// route gives notices to the runs that they are about.
+func (f *Fleet) route(batch []Notice) {
+	for _, n := range batch {
+		f.mu.Lock()
+		m, child := f.watches[n.ID], n.ID == f.children && n.Kind != NoticeOverflow
+		f.mu.Unlock()
+		switch {
+		case n.Kind == NoticeOverflow:
+			f.overflows.Add(1)
+			f.LookAtAll()
+			child = true
+		case m != nil:
+			m.post(input{look: true})
+		}
+		if child && f.Changed != nil {
+			f.Changed(n)
+		}
+	}
+}
+
+// LookAtAll has every run looked at.
+func (f *Fleet) LookAtAll() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, m := range f.members {
+		m.postLocked(input{look: true})
+	}
+}
+
+// Keep watches one more run and returns at once; done is called with the finished record when its end is on record, or
+// could not be recorded. It is not called if ctx ends before.
+func (f *Fleet) Keep(ctx context.Context, k *Keeper, done func(*events.Run, error)) {
+	ctx, cancel := context.WithCancel(ctx)
+	m := &member{session: session{Keeper: k}, fleet: f, ctx: ctx, cancel: cancel, done: done}
+	m.wake.member = m
+	m.poke = m.post
+	if f.notifier == nil || f.timer == nil {
+		m.poll = pollEvery
+	}
+	m.resume(ctx)
+	f.mu.Lock()
+	f.members[k.Run.Run] = m
+	f.mu.Unlock()
+	f.watch(m)
+	f.work.Go(func() { m.awaitLeader(ctx) })
+	f.work.Go(func() { m.monitor(ctx) })
+	f.work.Go(func() { m.watchOwner(ctx) })
+	m.post(input{look: true})
+}
+
+// watch adds the watches of a run. One for which there is no watch left is polled.
+func (f *Fleet) watch(m *member) {
+	if f.notifier == nil {
+		return
+	}
+	ids := make([]WatchID, 0, 2)
+	id, err := f.notifier.Add(fdPath(m.Box.Ledger.FD()), "memory.events", "cgroup.events", "pids.events")
+	if err != nil {
+		m.Log.Warn("no notifications; polling", logRun, m.Run.Run, logError, err)
+		m.poll = pollEvery
+		return
+	}
+	ids = append(ids, id)
+	if m.Box.Scope != nil { // before Linux 6.12 the ledger does not count refused forks
+		if id, err := f.notifier.Add(fdPath(m.Box.Scope.FD()), "pids.events"); err == nil {
+			ids = append(ids, id)
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m.watches = ids
+	for _, id := range ids {
+		f.watches[id] = m
+	}
+}
+
+func (m *member) awaitLeader(ctx context.Context) {
+	x, err := m.Target.Wait(ctx)
+	if ctx.Err() == nil {
+		m.post(input{end: &leaderEnd{x, err}})
+	}
+}
+
+// monitor follows the unit. A manager that cannot be listened to is no error: then a stop by somebody else cannot always be
+// told from a stranger's kill, and the record says which sources were read.
+func (m *member) monitor(ctx context.Context) {
+	for wait := monitorRetry; ; wait = min(2*wait, monitorRetryMax) {
+		err := m.Target.Monitor(ctx, m.unitChanged)
+		if ctx.Err() != nil {
+			return
+		}
+		m.Log.Debug("unit not monitored", logRun, m.Run.Run, logError, err)
+		pause(ctx, wait)
+	}
+}
+
+func (m *member) post(in input) {
+	m.fleet.mu.Lock()
+	defer m.fleet.mu.Unlock()
+	m.postLocked(in)
+}
+
+func (m *member) postLocked(in input) {
+	if m.ctx.Err() != nil {
+		return
+	}
+	m.in = m.in.and(in)
+	if !m.busy {
+		m.busy = true
+		m.fleet.work.Go(m.turns)
+	}
+}
+
+// turns takes turns until nothing has happened since the last one.
+func (m *member) turns() {
+	f := m.fleet
+	for {
+		f.mu.Lock()
+		in := m.in
+		m.in = input{}
+		if m.busy = !in.empty() && m.ctx.Err() == nil; !m.busy {
+			f.mu.Unlock()
+			return
+		}
+		f.mu.Unlock()
+		wake, over := m.turn(m.ctx, in)
+		if over {
+			m.finish()
+			return
+		}
+		f.schedule(m, wake)
+	}
+}
+
+// finish ends the keeping of a run: what watched it is freed, then its end is put on record.
+func (m *member) finish() {
+	f := m.fleet
+	f.mu.Lock()
+	f.wakes.remove(&m.wake)
+	for _, id := range m.watches {
+		delete(f.watches, id)
+	}
+	f.mu.Unlock()
+	for _, id := range m.watches {
+		f.notifier.Remove(id)
+	}
+	run, err := m.conclude(m.ctx, m.evidence(), &m.session)
+	m.cancel()
+	f.mu.Lock()
+	delete(f.members, m.Run.Run)
+	f.mu.Unlock()
+	m.done(run, err)
+}
+
+// schedule has a run looked at when the time has come; 0 is never.
+func (f *Fleet) schedule(m *member, at time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.wakes.set(&m.wake, at)
+	f.setTimer()
+}
+
+func (f *Fleet) setTimer() {
+	if f.timer != nil {
+		_ = f.timer.Reset(f.wakes.next())
+	}
+}
+
+// expire gives a turn to every run whose time has come.
+func (f *Fleet) expire() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := cgroup.Boottime()
+	for w := f.wakes.due(now); w != nil; w = f.wakes.due(now) {
+		w.member.postLocked(input{look: true})
+	}
+	f.setTimer()
+}
