@@ -169,6 +169,14 @@ func (b *bus) start(ctx context.Context, unit string, ps []Property) error {
 	}
 }
 
+// startUnit starts a unit that exists, or a slice.
+func (b *bus) startUnit(ctx context.Context, unit string) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, err := b.conn.StartUnitContext(ctx, unit, "replace", nil)
+	return b.failure(err)
+}
+
 // stop asks for a unit to be stopped and does not wait for it.
 func (b *bus) stop(ctx context.Context, unit string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)

@@ -1,8 +1,10 @@
 package scope
 
 import (
+	"context"
 	"errors"
 	"path"
+	"path/filepath"
 
 	"github.com/scidex/lictor/cgroup"
 )
@@ -39,6 +41,18 @@ func (l *Launcher) Ledgers() ([]RunID, error) {
 	}
 	return runs, nil
 }
+
+// StartFleet makes sure that the slice of all runs exists, and stays: systemd keeps a slice that was started until it is
+// stopped.
+func (l *Launcher) StartFleet(ctx context.Context) error {
+	return l.use(ctx, func(b *bus) error { return b.startUnit(ctx, FleetSlice) })
+}
+
+// RunOfLedger returns the run whose ledger has this name of a cgroup or unit.
+func RunOfLedger(name string) (RunID, bool) { return runOfLedger(name) }
+
+// FleetDir is the directory of the slice of all runs.
+func (l *Launcher) FleetDir() string { return filepath.Join(l.fs.Root(), l.manager.FleetPath()) }
 
 // Ledger opens the ledger of a run. The error wraps cgroup.ErrGone if it has been released. Close its Group after use.
 func (l *Launcher) Ledger(run RunID) (*Ledger, error) {

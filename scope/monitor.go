@@ -52,6 +52,25 @@ func (l *Launcher) Monitor(ctx context.Context, run RunID, fn func(UnitState)) e
 	return ctx.Err()
 }
 
+// Follow is Monitor for a process that follows many runs: all of them over the one connection on which the Launcher calls
+// systemd, which hears everything that happens to any unit.
+func (l *Launcher) Follow(ctx context.Context, run RunID, fn func(UnitState)) error {
+	unit := run.Scope()
+	return l.use(ctx, func(b *bus) error {
+		b.watch(unit, fn)
+		defer b.signals.unwatch(unit)
+		if st, err := b.unitState(ctx, unit); err == nil {
+			fn(st)
+		}
+		select {
+		case <-b.gone():
+			return fmt.Errorf("follow %q: %w", unit, ErrDisconnected)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+}
+
 // busAfter is the age at which a run gets its own connection to the bus; short runs never need one. Launchers keep the
 // connection of a launch at least as long.
 const busAfter = 1500 * time.Millisecond

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -103,6 +104,13 @@ func (f *Fleet) WatchChildren(dir string) error {
 	return err
 }
 
+// WatchesChildren reports whether the directory of WatchChildren is watched, and not gone since.
+func (f *Fleet) WatchesChildren() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.children != 0
+}
+
 // Run takes the turns of the runs until ctx ends, and returns when nobody works any more. It is called once.
 func (f *Fleet) Run(ctx context.Context) {
 	notices := make(chan []Notice)
@@ -151,7 +159,10 @@ func (f *Fleet) waitTimer(ctx context.Context, due chan<- struct{}) {
 func (f *Fleet) route(batch []Notice) {
 	for _, n := range batch {
 		f.mu.Lock()
-		m, child := f.watches[n.ID], n.ID == f.children && n.Kind != NoticeOverflow
+		m, child := f.watches[n.ID], n.ID != 0 && n.ID == f.children
+		if child && n.Kind == NoticeGone {
+			f.children = 0
+		}
 		f.mu.Unlock()
 		switch {
 		case n.Kind == NoticeOverflow:
@@ -272,7 +283,7 @@ func (m *member) turns() {
 			return
 		}
 		f.mu.Unlock()
-		wake, over := m.turn(m.ctx, in)
+		wake, over := m.tryTurn(in)
 		if over {
 			m.finish()
 			return
@@ -280,6 +291,20 @@ func (m *member) turns() {
 		f.schedule(m, wake)
 	}
 }
+
+// tryTurn is turn. A panic costs the run a pause, and nobody else anything.
+func (m *member) tryTurn(in input) (wake time.Duration, over bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			m.Log.Error("panic", logRun, m.Run.Run, logError, r, "stack", string(debug.Stack()))
+			wake, over = m.Clock.Boottime()+panicPause, false
+		}
+	}()
+	return m.turn(m.ctx, in)
+}
+
+// panicPause is how long a run is left alone after a panic in its turn.
+const panicPause = 10 * time.Second
 
 // finish ends the keeping of a run: what watched it is freed, then its end is put on record.
 func (m *member) finish() {

@@ -16,7 +16,7 @@ import (
 const (
 	// rearmAfter is the least time between two notices of a file that changes all the time. A cgroup at its limit changes
 	// memory.events every 10 ms for as long as it thrashes.
-	rearmAfter = 250 * time.Millisecond
+	rearmAfter = 500 * time.Millisecond
 
 	// batchGap is the least time between batches when they come thick and fast, so that many runs that thrash at once cost
 	// few wake-ups.

@@ -73,8 +73,11 @@ func (s *session) resume(ctx context.Context) {
 	if err != nil {
 		s.Log.Warn("exit status not read from the ledger", logRun, s.Run.Run, logError, err)
 	}
-	if last != nil {
+	switch {
+	case last != nil:
 		s.gone, s.goneAt, s.exit, s.alive = true, last.Boottime, &last.Exit, last.Alive
+	case s.LeaderGone:
+		s.gone, s.goneAt = true, s.Clock.Boottime()
 	}
 }
 

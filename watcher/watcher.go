@@ -27,7 +27,8 @@ type Keeper struct {
 	Owner      *Owner // nil: the run lives on without it
 
 	// TakenOver says that another process kept the run before: what that one saw is on the ledger and in the store.
-	TakenOver bool
+	TakenOver  bool
+	LeaderGone bool // the main process had ended by then
 	// Ending is what the run is to be ended for at once; nil: nothing.
 	Ending *Intent
 

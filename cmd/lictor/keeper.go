@@ -14,6 +14,7 @@ import (
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
 	"github.com/scidex/lictor/watcher"
+	"golang.org/x/sys/unix"
 )
 
 // keeping is one run in the hands of this process: launcher and keeper in one, as it is without a daemon.
@@ -132,10 +133,12 @@ func (k *keeping) close() {
 }
 
 // calmDown makes a launcher that waits for a long run as small and quiet as it can be: no connection to systemd's private
-// socket, where every unit of the machine would wake it, and no more memory than it needs.
+// socket, where every unit of the machine would wake it, and no more memory than it needs: where transparent huge pages are
+// on, the kernel would fill up again what was given back (they are off for processes that would be forked later, too; none are).
 func (k *keeping) calmDown() (stop func()) {
 	t := time.AfterFunc(calmAfter, func() {
 		k.launcher.Disconnect()
+		_ = unix.Prctl(unix.PR_SET_THP_DISABLE, 1, 0, 0, 0)
 		debug.SetGCPercent(50)
 		debug.FreeOSMemory()
 	})

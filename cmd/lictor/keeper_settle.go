@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/scidex/lictor/cgroup"
@@ -21,14 +22,22 @@ const maxUnlaunched = 2 * time.Minute
 // settleAtEnd is how many other runs a launcher looks at when its own is over. Others do the rest.
 const settleAtEnd = 16
 
-// settler finishes the runs whose keeper has died.
+// settler finishes the runs whose keeper has died. Its methods may be called from several goroutines.
 type settler struct {
 	app      *App
 	launcher *scope.Launcher
-	tell     map[string]*telling // by path of the store, opened when needed; "" is the own one
-	act      bool                // end what is still alive, too
-	finished []*events.Run
-	acted    []string // what was done, for people
+	act      bool         // end what is still alive, too
+	report   func(string) // what was done, for people; nil: nobody asks
+
+	mu   sync.Mutex
+	tell map[string]*telling // by path of the store, opened when needed; "" is the own one
+}
+
+// did says what was done.
+func (s *settler) did(format string, args ...any) {
+	if s.report != nil {
+		s.report(fmt.Sprintf(format, args...))
+	}
 }
 
 // settleAll is App.Settle: what a listing does first.
@@ -74,11 +83,13 @@ func (s *settler) recorder(path string) (*recorder, error) {
 	if _, err := os.Stat(path); path != "" && err != nil {
 		path = ""
 	}
+	s.mu.Lock()
 	t := s.tell[path]
 	if t == nil {
 		t = s.app.startTelling(path)
 		s.tell[path] = t
 	}
+	s.mu.Unlock()
 	return t.recorder()
 }
 
@@ -135,7 +146,7 @@ func (s *settler) unlaunched(ctx context.Context, led *scope.Ledger, populated b
 	if err != nil || populated || time.Since(made) < maxUnlaunched {
 		return err
 	}
-	s.acted = append(s.acted, fmt.Sprintf("released the units of %s, whose launch was never finished", led.Run))
+	s.did("released the units of %s, whose launch was never finished", led.Run)
 	return s.launcher.Release(ctx, led.Run, true)
 }
 
@@ -150,7 +161,7 @@ func (s *settler) finish(ctx context.Context, led *scope.Ledger, populated bool)
 		if populated {
 			return nil // survivors of SIGKILL; the record names them
 		}
-		s.acted = append(s.acted, "released "+string(led.Run))
+		s.did("released %s", led.Run)
 		return s.launcher.Release(ctx, led.Run, true)
 	}
 	w := k.keeper(rec, led.Run, watcher.Box{Ledger: led.Group, Ancestors: led.Facts.Ancestors})
@@ -168,8 +179,7 @@ func (s *settler) finish(ctx context.Context, led *scope.Ledger, populated bool)
 	}
 	run, err := w.Finish(ctx)
 	if err == nil {
-		s.finished = append(s.finished, run)
-		s.acted = append(s.acted, "finished the record of "+run.Summary())
+		s.did("finished the record of %s", run.Summary())
 	}
 	return err
 }
@@ -204,12 +214,21 @@ func (s *settler) end(ctx context.Context, led *scope.Ledger, k *keeping, w *wat
 	if phase := e.End(ctx, intent, led.Facts.Grace); phase != watcher.PhaseEmpty {
 		return errors.New("some of its processes survive SIGKILL; they hang in the kernel")
 	}
-	s.acted = append(s.acted, fmt.Sprintf("ended what was left of %s (%s)", led.Run, intent.Reason))
+	s.did("ended what was left of %s (%s)", led.Run, intent.Reason)
 	return nil
 }
 
-// keeping takes a run over: its record from the store, or from its ledger if the store has none.
+// keeping takes a run over, with the kernel log as far as it goes back.
 func (s *settler) keeping(ctx context.Context, led *scope.Ledger) (*keeping, *recorder, error) {
+	k, rec, err := s.begun(ctx, led)
+	if err == nil {
+		k.kernel, k.kernelNo = watcher.OpenKernelLogSince(led.Facts.Started)
+	}
+	return k, rec, err
+}
+
+// begun finds the record of a run in the store, or makes it from its ledger if the store has none.
+func (s *settler) begun(ctx context.Context, led *scope.Ledger) (*keeping, *recorder, error) {
 	rec, err := s.recorder(led.Facts.Store)
 	if err != nil {
 		return nil, nil, err
@@ -224,9 +243,7 @@ func (s *settler) keeping(ctx context.Context, led *scope.Ledger) (*keeping, *re
 	if err := rec.Begin(ctx, run); err != nil {
 		return nil, nil, err
 	}
-	k := &keeping{app: s.app, launcher: s.launcher, run: run, log: s.app.logger()}
-	k.kernel, k.kernelNo = watcher.OpenKernelLogSince(led.Facts.Started)
-	return k, rec, nil
+	return &keeping{app: s.app, launcher: s.launcher, run: run, log: s.app.logger()}, rec, nil
 }
 
 func (k *keeping) closeKernel() {
@@ -317,6 +334,6 @@ func (s *settler) loseRun(ctx context.Context, run *events.Run, why string) erro
 	if err := rec.End(ctx, run, ev); err != nil && !errors.Is(err, events.ErrAlreadyEnded) {
 		return err
 	}
-	s.acted = append(s.acted, "lost "+string(run.Run)+": "+why)
+	s.did("lost %s: %s", run.Run, why)
 	return nil
 }

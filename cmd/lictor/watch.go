@@ -12,21 +12,30 @@ const exitActed = 3
 
 func newWatchCommand(app *App) *cobra.Command {
 	var once bool
+	var sweep string
 	cmd := &cobra.Command{
-		Use:   "watch --once",
-		Short: "Look at every run once: end what nobody keeps, finish records",
-		Long: `Look at every run once. A run whose keeper (its lictor run) has died is terminated if it still lives, its record is
-completed from the evidence that the kernel holds, and its units are released.
+		Use:   "watch [--once]",
+		Short: "Look after every run that nobody else keeps",
+		Long: `Look after every run that nobody else keeps, as a daemon: the one whose keeper (its lictor run) has died is terminated if
+it was not to live on without it, else it is watched until its end; the record is completed from the evidence that the
+kernel holds, and the units are released. The daemon may be killed at any time: limits and time limits are the kernel's and
+systemd's, and the next daemon begins where it ended.
 
-Exit status: 0 nothing was to be done, 3 something was and is done, 1 something went wrong.`,
+With --once it looks once at everything, acts, reports and exits: 0 nothing was to be done, 3 something was and is done, 1
+something went wrong.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !once {
-				return withHint(errors.New("watch: only one look at a time is there so far"), "lictor watch --once")
+			if once {
+				return app.watchOnce(cmd)
 			}
-			return app.watchOnce(cmd)
+			pause, infinite, err := ParseTimespan("sweep", sweep)
+			if err != nil || infinite || pause < minSweep {
+				return errors.Join(err, withHint(usageError("sweep %q: must be a time of at least 1s", sweep), "write it like 30s"))
+			}
+			return app.watch(cmd.Context(), pause)
 		},
 	}
+	cmd.Flags().StringVar(&sweep, "sweep", "30s", "pause between two looks at everything, besides those that the kernel asks for")
 	cmd.Flags().BoolVar(&once, "once", false, "look once, act, report, exit")
 	return cmd
 }
@@ -39,15 +48,16 @@ func (a *App) watchOnce(cmd *cobra.Command) error {
 	defer l.Disconnect()
 	s := a.newSettler(l)
 	s.act = true
-	defer s.close()
-	err = s.all(cmd.Context(), 0)
-	for _, line := range s.acted {
+	acted := false
+	s.report = func(line string) {
+		acted = true
 		fmt.Fprintln(a.Stdout, inert(line))
 	}
-	if err != nil {
+	defer s.close()
+	if err := s.all(cmd.Context(), 0); err != nil {
 		return err
 	}
-	if len(s.acted) > 0 {
+	if acted {
 		return withCode(exitActed, nil)
 	}
 	return nil

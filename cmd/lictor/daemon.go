@@ -1,0 +1,369 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/scidex/lictor/cgroup"
+	"github.com/scidex/lictor/events"
+	"github.com/scidex/lictor/scope"
+	"github.com/scidex/lictor/watcher"
+	"golang.org/x/sys/unix"
+)
+
+// The daemon keeps every run that nobody else keeps: those whose launcher died, those that were adopted, and those that an
+// earlier daemon kept. A run whose keeper lives costs it one pidfd.
+//
+// It holds nothing that is not also on a ledger or in the store, so it may be killed at any instant: its limits are the
+// kernel's and systemd's, and the next one begins where it ended.
+type daemon struct {
+	app      *App
+	launcher *scope.Launcher
+	settler  *settler
+	fleet    *watcher.Fleet
+	kernel   *watcher.KernelLogs // nil if it cannot be read; kernelNo says why
+	kernelNo error
+	log      *slog.Logger
+	sweeps   time.Duration // pause between two sweeps
+
+	look    chan scope.RunID // runs that somebody should look at
+	rescan  chan struct{}    // room for one: look at everything
+	workers sync.WaitGroup
+
+	mu   sync.Mutex
+	busy map[scope.RunID]bool // somebody waits for the end of its keeper, or finishes it
+
+	mismatches atomic.Uint64 // runs that a sweep found and no notice had told of
+}
+
+// The daemon's delays.
+const (
+	minSweep = time.Second
+	// launchPause is when to look again at a ledger on which nothing is written yet. The launch is under way, or was never
+	// finished.
+	launchPause = 2 * time.Second
+	// finishRetry is when to try again what failed.
+	finishRetry = 5 * time.Second
+)
+
+// watch runs the daemon until it is told to end.
+func (a *App) watch(ctx context.Context, sweep time.Duration) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	l, err := a.actor()
+	if err != nil {
+		return err
+	}
+	defer l.Disconnect()
+	lock, err := a.lockWatch()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	d := a.newDaemon(l, sweep)
+	defer d.close()
+	return d.run(ctx)
+}
+
+// lockWatch makes sure that one daemon at a time works on a state directory.
+func (a *App) lockWatch() (*os.File, error) {
+	dir, err := a.StateDir()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "watch.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, withHint(fmt.Errorf("another lictor watch works on %s", dir), "systemctl status lictor")
+		}
+		return nil, fmt.Errorf("%s: %w", lock.Name(), err)
+	}
+	return lock, nil
+}
+
+func (a *App) newDaemon(l *scope.Launcher, sweep time.Duration) *daemon {
+	d := &daemon{app: a, launcher: l, settler: a.newSettler(l), log: a.logger(), sweeps: sweep,
+		look: make(chan scope.RunID, 1024), rescan: make(chan struct{}, 1), busy: map[scope.RunID]bool{}}
+	d.settler.act = true
+	d.settler.report = func(line string) { d.log.Info(line) }
+	d.fleet = watcher.NewFleet(d.log)
+	d.fleet.Changed = d.changed
+	d.kernel, d.kernelNo = watcher.OpenKernelLogs()
+	return d
+}
+
+func (d *daemon) close() {
+	d.fleet.Close()
+	d.settler.close()
+	if d.kernel != nil {
+		_ = d.kernel.Close()
+	}
+}
+
+// run is the daemon's loop. It never waits for anything but the next thing to do.
+func (d *daemon) run(ctx context.Context) error {
+	if _, err := d.settler.recorder(""); err != nil { // a store that cannot be opened is said now, not at the first end
+		return err
+	}
+	supervisor := newSupervisor(d.app)
+	d.workers.Go(func() { d.fleet.Run(ctx) })
+	defer d.workers.Wait()
+	d.followFleet(ctx)
+	d.sweep(ctx, true)
+	d.log.Info("watching", "manager", d.app.Mode(), "runs", d.fleet.Len())
+	supervisor.ready()
+	defer supervisor.stopping()
+	ticker := time.NewTicker(d.sweeps)
+	defer ticker.Stop()
+	for {
+		select {
+		case id := <-d.look:
+			d.take(ctx, id)
+		case <-d.rescan:
+			d.sweep(ctx, true)
+		case <-ticker.C:
+			d.followFleet(ctx)
+			d.fleet.LookAtAll()
+			d.sweep(ctx, false)
+		case <-supervisor.due:
+			supervisor.alive()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// changed is told of the ledgers that appear. It is called by the fleet and must not block.
+func (d *daemon) changed(n watcher.Notice) {
+	id, ok := scope.RunOfLedger(n.Name)
+	switch {
+	case n.Kind == watcher.NoticeCreated && ok:
+		select {
+		case d.look <- id:
+			return
+		default: // more at once than there is room for
+		}
+	case n.Kind != watcher.NoticeOverflow && n.Kind != watcher.NoticeGone:
+		return
+	}
+	select {
+	case d.rescan <- struct{}{}:
+	default:
+	}
+}
+
+// followFleet watches the slice of all runs for new ones. The slice may have been stopped since, and the watch with it.
+func (d *daemon) followFleet(ctx context.Context) {
+	if d.fleet.WatchesChildren() {
+		return
+	}
+	err := d.launcher.StartFleet(ctx)
+	if err == nil {
+		err = d.fleet.WatchChildren(d.launcher.FleetDir())
+	}
+	if err != nil {
+		d.log.Warn("new runs are found by the sweep only", "error", err)
+	}
+}
+
+// sweep looks at everything there is. What it finds although a notice should have told is counted.
+func (d *daemon) sweep(ctx context.Context, expected bool) {
+	runs, err := d.launcher.Ledgers()
+	if err != nil {
+		d.log.Warn("sweep", "error", err)
+		return
+	}
+	for _, id := range runs {
+		if d.take(ctx, id) && !expected {
+			d.mismatches.Add(1)
+			d.log.Warn("a run that no notice had told of", "run", id)
+		}
+	}
+	d.workers.Go(func() {
+		if err := d.settler.lost(ctx); err != nil && ctx.Err() == nil {
+			d.log.Warn("sweep", "error", err)
+		}
+	})
+}
+
+// take looks at a run that the daemon does not know, and reports whether it was one.
+func (d *daemon) take(ctx context.Context, id scope.RunID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.busy[id] || d.fleet.Keeps(events.RunID(id)) {
+		return false
+	}
+	d.busy[id] = true
+	d.workers.Go(func() {
+		again, pause := d.attend(ctx, id)
+		d.mu.Lock()
+		delete(d.busy, id)
+		d.mu.Unlock()
+		if again {
+			d.later(ctx, id, pause)
+		}
+	})
+	return true
+}
+
+// later has a run looked at again.
+func (d *daemon) later(ctx context.Context, id scope.RunID, pause time.Duration) {
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case d.look <- id:
+	case <-ctx.Done():
+	}
+}
+
+// attend does for one run what is to be done. It returns whether, and after which pause, somebody should look again.
+func (d *daemon) attend(ctx context.Context, id scope.RunID) (again bool, pause time.Duration) {
+	led, err := d.launcher.Ledger(id)
+	if errors.Is(err, cgroup.ErrGone) {
+		return false, 0
+	}
+	if err != nil {
+		d.log.Warn("ledger", "run", id, "error", err)
+		return true, finishRetry
+	}
+	handed := false // to the fleet, with its ledger
+	defer func() {
+		if !handed {
+			led.Group.Close()
+		}
+	}()
+	if !led.HasFacts {
+		return d.unlaunched(ctx, led)
+	}
+	if self, err := scope.Self(); err == nil && led.Keeper != self && led.Keeper.Alive() {
+		err := watcher.WaitGone(ctx, led.Keeper.PID, led.Keeper.StartTicks)
+		return err == nil, 0
+	}
+	populated, err := led.Group.Populated()
+	switch {
+	case err != nil:
+		return !errors.Is(err, cgroup.ErrGone), finishRetry
+	case populated:
+		handed, err = d.keep(ctx, led)
+	default:
+		err = d.settler.finish(ctx, led, false)
+	}
+	if err != nil && !errors.Is(err, cgroup.ErrGone) && ctx.Err() == nil {
+		d.log.Error("run not settled", "run", id, "error", err)
+		return true, finishRetry
+	}
+	return false, 0
+}
+
+// unlaunched looks after a ledger on which its launcher has written nothing.
+func (d *daemon) unlaunched(ctx context.Context, led *scope.Ledger) (again bool, pause time.Duration) {
+	populated, err := led.Group.Populated()
+	if err == nil {
+		err = d.settler.unlaunched(ctx, led, populated)
+	}
+	if errors.Is(err, cgroup.ErrGone) {
+		return false, 0
+	}
+	return true, launchPause
+}
+
+// keep takes a run over that somebody else kept, and reports whether the ledger is the fleet's now.
+func (d *daemon) keep(ctx context.Context, led *scope.Ledger) (handed bool, err error) {
+	self, err := scope.Self()
+	if err != nil {
+		return false, err
+	}
+	k, rec, err := d.settler.begun(ctx, led)
+	if err != nil {
+		return false, err
+	}
+	if k.run.State.Final() {
+		return false, nil // survivors of SIGKILL; the record names them
+	}
+	if err := scope.WriteKeeper(led.Group, self); err != nil {
+		return false, err
+	}
+	w := d.keeper(ctx, k, rec, led)
+	d.log.Info("keeping", "run", led.Run, "analysis", led.Facts.AnalysisID)
+	d.fleet.Keep(ctx, w, func(run *events.Run, err error) {
+		led.Group.Close()
+		if w.Box.Scope != nil {
+			w.Box.Scope.Close()
+		}
+		if err != nil {
+			d.log.Error("run not settled", "run", led.Run, "error", err)
+			d.workers.Go(func() { d.later(ctx, led.Run, finishRetry) })
+			return
+		}
+		d.log.Info(run.Summary(), "run", run.Run)
+	})
+	return true, nil
+}
+
+// keeper is the keeper of a run that was kept by somebody else before.
+func (d *daemon) keeper(ctx context.Context, k *keeping, rec *recorder, led *scope.Ledger) *watcher.Keeper {
+	k.kernelNo = d.kernelNo
+	f := led.Facts
+	box := watcher.Box{Ledger: led.Group, Ancestors: f.Ancestors}
+	if g, err := led.Scope(); err == nil {
+		box.Scope = g
+	}
+	w := k.keeper(rec, led.Run, box)
+	w.Target = followed{target: target{l: d.launcher, run: led.Run}, leader: f.Leader}
+	w.TakenOver, w.LeaderGone = true, !f.Leader.Alive()
+	w.Started, w.Grace = f.Started, f.Grace
+	if f.Deadline != nil {
+		w.RuntimeMax = *f.Deadline - f.Started
+	}
+	if d.kernel != nil {
+		w.Kernel = d.kernel.Since(f.Started)
+	}
+	if st, err := cgroup.ReadStat(f.Leader.PID); err == nil && st.StartTicks == f.Leader.StartTicks {
+		w.Comm = st.Comm
+	}
+	if f.OwnerExit != scope.OwnerKeep {
+		w.Owner = &watcher.Owner{PID: f.Owner.PID, StartTicks: f.Owner.StartTicks,
+			Process: w.Processes.Describe(ctx, []int{f.Owner.PID})[0]}
+	}
+	return w
+}
+
+// followed is a run of which this process is not the parent, among many.
+type followed struct {
+	target
+	leader scope.ProcessID
+}
+
+// Wait implements watcher.Target.
+func (t followed) Wait(ctx context.Context) (watcher.Exit, error) {
+	if err := watcher.WaitGone(ctx, t.leader.PID, t.leader.StartTicks); err != nil {
+		return watcher.Exit{}, err
+	}
+	return watcher.Exit{}, watcher.ErrNotParent
+}
+
+// Monitor implements watcher.Target.
+func (t followed) Monitor(ctx context.Context, fn func(watcher.UnitState)) error {
+	return t.l.Follow(ctx, t.run, func(st scope.UnitState) { fn(unitState(st, true)) })
+}
