@@ -35,7 +35,7 @@ func (l *Launcher) Ledgers() ([]RunID, error) {
 	}
 	var runs []RunID
 	for _, n := range names {
-		if run, ok := runOfLedger(n); ok {
+		if run, ok := RunOfLedger(n); ok {
 			runs = append(runs, run)
 		}
 	}
@@ -47,9 +47,6 @@ func (l *Launcher) Ledgers() ([]RunID, error) {
 func (l *Launcher) StartFleet(ctx context.Context) error {
 	return l.use(ctx, func(b *bus) error { return b.startUnit(ctx, FleetSlice) })
 }
-
-// RunOfLedger returns the run whose ledger has this name of a cgroup or unit.
-func RunOfLedger(name string) (RunID, bool) { return runOfLedger(name) }
 
 // FleetDir is the directory of the slice of all runs.
 func (l *Launcher) FleetDir() string { return filepath.Join(l.fs.Root(), l.manager.FleetPath()) }

@@ -3,6 +3,7 @@ package scope
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 
@@ -121,4 +122,59 @@ func TestChangedState(t *testing.T) {
 	if want := (UnitState{SubState: "stop-sigkill"}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
+}
+
+// TestFollow: many runs over the connection of the calls.
+func TestFollow(t *testing.T) {
+	h, seen := newHost(t), &watched{}
+	h.fake.Set(testRun.Scope(), map[string]any{"ActiveState": "active", "SubState": "running"})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	end := make(chan error, 2)
+	other := NewRunID()
+	go func() { end <- h.l.Follow(ctx, testRun, seen.add) }()
+	go func() { end <- h.l.Follow(ctx, other, func(UnitState) {}) }()
+	eventually(t, "it is followed", func() bool { return len(seen.last(1)) == 1 })
+	h.fake.Change(testRun.Scope(), "Unit", map[string]any{"ActiveState": "deactivating", "SubState": "stop-sigterm"})
+	eventually(t, "the change is told", func() bool { return seen.last(1)[0].SubState == "stop-sigterm" })
+	if _, ever := h.fake.Connections(); ever != 1 {
+		t.Errorf("connections: got %d, want 1", ever)
+	}
+	h.fake.Drop()
+	for range 2 {
+		wantError(t, result(t, end), ErrDisconnected)
+	}
+}
+
+// TestForgetFailed: only the failed scope of a run that has no ledger any more is reset.
+func TestForgetFailed(t *testing.T) {
+	h := newHost(t)
+	alive := NewRunID()
+	h.tree.Make(h.l.manager.FleetPath() + "/" + alive.Ledger())
+	failed := failedUnits(testRun.Scope(), alive.Scope(), "lictor-x.scope")
+	h.fake.Handle("ListUnitsByPatterns", func(scopetest.Call) scopetest.Reply { return scopetest.Reply{Body: []any{failed}} })
+	runs, err := h.l.ForgetFailed(t.Context())
+	if err != nil || !slices.Equal(runs, []RunID{testRun}) {
+		t.Errorf("got %v, %v; want %s", runs, err, testRun)
+	}
+	reset := h.fake.Calls("ResetFailedUnit")
+	if len(reset) != 1 || reset[0].Unit() != testRun.Scope() {
+		t.Errorf("reset: got %v", reset)
+	}
+}
+
+// unitStatus is the structure a(ssssssouso) of org.freedesktop.systemd1(5).
+type unitStatus struct {
+	Name, Description, Load, Active, Sub, Followed string
+	Path                                           dbus.ObjectPath
+	JobID                                          uint32
+	JobType                                        string
+	Job                                            dbus.ObjectPath
+}
+
+func failedUnits(names ...string) (list []unitStatus) {
+	for _, name := range names {
+		list = append(list, unitStatus{Name: name, Load: "loaded", Active: "failed", Sub: "failed", Path: unitPath(name), Job: "/"})
+	}
+	return list
 }

@@ -42,12 +42,14 @@ func (id RunID) Scope() string { return prefix + string(id) + ".scope" }
 // Ledger returns the name of the slice around the scope, which outlives it and keeps the kernel's counters.
 func (id RunID) Ledger() string { return prefix + string(id) + ".slice" }
 
-// runOfLedger is the reverse of Ledger; ok is false for units that are not ours.
-func runOfLedger(unit string) (id RunID, ok bool) {
+// RunOfLedger is the reverse of Ledger; ok is false for units that are not ours.
+func RunOfLedger(unit string) (id RunID, ok bool) { return runOf(unit, ".slice") }
+
+func runOf(unit, suffix string) (id RunID, ok bool) {
 	s, ok := strings.CutPrefix(unit, prefix)
 	if !ok {
 		return "", false
 	}
-	s, ok = strings.CutSuffix(s, ".slice")
+	s, ok = strings.CutSuffix(s, suffix)
 	return RunID(s), ok && RunID(s).Valid()
 }

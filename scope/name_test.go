@@ -52,7 +52,7 @@ func TestRunOfLedger(t *testing.T) {
 		{"", ""},
 	}
 	for _, tt := range tests {
-		if got, ok := runOfLedger(tt.unit); ok != (tt.want != "") || ok && got != tt.want {
+		if got, ok := RunOfLedger(tt.unit); ok != (tt.want != "") || ok && got != tt.want {
 			t.Errorf("%q: got %q, %t; want %q", tt.unit, got, ok, tt.want)
 		}
 	}
@@ -63,14 +63,14 @@ func FuzzRunOfLedger(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, unit string) {
-		id, ok := runOfLedger(unit)
+		id, ok := RunOfLedger(unit)
 		if !ok {
 			return
 		}
 		if id.Ledger() != unit || !id.Valid() || strings.ContainsAny(string(id), "-./\x00") {
 			t.Errorf("%q gives %q, whose ledger is %q", unit, id, id.Ledger())
 		}
-		if _, ok := runOfLedger(id.Scope()); ok {
+		if _, ok := RunOfLedger(id.Scope()); ok {
 			t.Errorf("%q is taken for a ledger", id.Scope())
 		}
 	})

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/scidex/lictor/cgroup"
 )
 
 // UnitState is what systemd says about a scope.
@@ -59,6 +62,45 @@ func (b *bus) release(ctx context.Context, run RunID, mayHaveFailed bool) error 
 		return err
 	}
 	return b.resetFailed(ctx, run.Scope())
+}
+
+// ForgetFailed makes systemd forget failed scopes of runs that have been released: whoever released one died before it came
+// to that. It returns the runs.
+func (l *Launcher) ForgetFailed(ctx context.Context) (runs []RunID, err error) {
+	err = l.use(ctx, func(b *bus) error {
+		names, err := b.failedScopes(ctx)
+		for _, name := range names {
+			run, ok := runOf(name, ".scope")
+			if !ok || l.hasLedger(run) {
+				continue
+			}
+			if err := b.resetFailed(ctx, name); err != nil {
+				return err
+			}
+			runs = append(runs, run)
+		}
+		return err
+	})
+	return runs, err
+}
+
+func (l *Launcher) hasLedger(run RunID) bool {
+	g, err := l.fs.Open(path.Join(l.manager.FleetPath(), run.Ledger()))
+	if err == nil {
+		g.Close()
+	}
+	return !errors.Is(err, cgroup.ErrGone)
+}
+
+// failedScopes lists the scopes with names like ours that have failed.
+func (b *bus) failedScopes(ctx context.Context) (names []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	units, err := b.conn.ListUnitsByPatternsContext(ctx, []string{"failed"}, []string{"lictor-*.scope"})
+	for _, u := range units {
+		names = append(names, u.Name)
+	}
+	return names, b.failure(err)
 }
 
 // unitState reads what systemd knows of a scope. LoadState comes last: the object path of a unit that is not loaded (any

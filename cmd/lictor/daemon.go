@@ -98,10 +98,11 @@ func (a *App) lockWatch() (*os.File, error) {
 }
 
 func (a *App) newDaemon(l *scope.Launcher, sweep time.Duration) *daemon {
-	d := &daemon{app: a, launcher: l, settler: a.newSettler(l), log: a.logger(), sweeps: sweep,
+	log := slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: a.logLevel(slog.LevelInfo)}))
+	d := &daemon{app: a, launcher: l, settler: a.newSettler(l), log: log, sweeps: sweep,
 		look: make(chan scope.RunID, 1024), rescan: make(chan struct{}, 1), busy: map[scope.RunID]bool{}}
 	d.settler.act = true
-	d.settler.report = func(line string) { d.log.Info(line) }
+	d.settler.report = func(line string) { d.log.Info("settled", "what", line) }
 	d.fleet = watcher.NewFleet(d.log)
 	d.fleet.Changed = d.changed
 	d.kernel, d.kernelNo = watcher.OpenKernelLogs()
@@ -196,7 +197,7 @@ func (d *daemon) sweep(ctx context.Context, expected bool) {
 		}
 	}
 	d.workers.Go(func() {
-		if err := d.settler.lost(ctx); err != nil && ctx.Err() == nil {
+		if err := errors.Join(d.settler.lost(ctx), d.settler.forgetFailed(ctx)); err != nil && ctx.Err() == nil {
 			d.log.Warn("sweep", "error", err)
 		}
 	})
@@ -316,7 +317,7 @@ func (d *daemon) keep(ctx context.Context, led *scope.Ledger) (handed bool, err 
 			d.workers.Go(func() { d.later(ctx, led.Run, finishRetry) })
 			return
 		}
-		d.log.Info(run.Summary(), "run", run.Run)
+		d.log.Info("ended", "run", run.Run, "summary", run.Summary())
 	})
 	return true, nil
 }

@@ -25,6 +25,7 @@ type keeping struct {
 	tell     *telling
 	kernel   *watcher.KernelLog
 	kernelNo error // why there is no kernel log
+	owner    events.Process
 	log      *slog.Logger
 }
 
@@ -37,6 +38,9 @@ func (a *App) newKeeping(l *scope.Launcher, run *events.Run) *keeping {
 
 // launch starts the analysis. A run that could not be started but was on record already gets its end there, too.
 func (k *keeping) launch(ctx context.Context, spec scope.Spec) (*scope.Scope, error) {
+	if spec.Owner != (scope.ProcessID{}) {
+		k.owner = watcher.NewProcessTable().Describe(ctx, []int{spec.Owner.PID})[0]
+	}
 	s, err := k.launcher.Launch(ctx, spec)
 	if err != nil {
 		k.startFailed(ctx, err)
@@ -89,8 +93,7 @@ func (k *keeping) keep(ctx context.Context, s *scope.Scope, signals *signals) (*
 	keeper := k.keeper(rec, s.Spec.Run, watcher.Box{Ledger: s.Ledger, Scope: s.Group, Ancestors: s.Ancestors})
 	keeper.Target = target{l: k.launcher, run: s.Spec.Run, scope: s}
 	if owner := s.Spec.Owner; owner != (scope.ProcessID{}) && s.Spec.OnOwnerExit != scope.OwnerKeep {
-		keeper.Owner = &watcher.Owner{PID: owner.PID, StartTicks: owner.StartTicks,
-			Process: keeper.Processes.Describe(ctx, []int{owner.PID})[0]}
+		keeper.Owner = &watcher.Owner{PID: owner.PID, StartTicks: owner.StartTicks, Process: k.owner}
 	}
 	keeper.Started, keeper.Grace, keeper.RuntimeMax = s.Started, s.Spec.Grace, max(0, s.Spec.RuntimeMax)
 	if st, err := cgroup.ReadStat(s.Leader.PID); err == nil {
@@ -246,11 +249,14 @@ func (r *recorder) Events(ctx context.Context, q events.EventQuery) ([]events.Ev
 
 // logger is for what goes wrong beside the record. It is talk.
 func (a *App) logger() *slog.Logger {
-	level := slog.LevelWarn
+	return slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: a.logLevel(slog.LevelWarn)}))
+}
+
+func (a *App) logLevel(normal slog.Level) slog.Level {
 	if a.Getenv("LICTOR_DEBUG") != "" {
-		level = slog.LevelDebug
+		return slog.LevelDebug
 	}
-	return slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: level}))
+	return normal
 }
 
 func shortID(id events.RunID) string {

@@ -95,7 +95,19 @@ func (s *settler) recorder(path string) (*recorder, error) {
 
 // all looks at every ledger, then at the runs on record as alive that have none.
 func (s *settler) all(ctx context.Context, limit int) error {
-	return errors.Join(s.ledgers(ctx, limit), s.lost(ctx))
+	return errors.Join(s.ledgers(ctx, limit), s.lost(ctx), s.forgetFailed(ctx))
+}
+
+// forgetFailed completes releases whose author died in their middle. It asks systemd, so only those do it that act anyway.
+func (s *settler) forgetFailed(ctx context.Context) error {
+	if !s.act {
+		return nil
+	}
+	runs, err := s.launcher.ForgetFailed(ctx)
+	for _, run := range runs {
+		s.did("released the failed scope of %s", run)
+	}
+	return err
 }
 
 // ledgers looks at up to limit ledgers; 0 is all.
