@@ -72,6 +72,7 @@ func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond)
 // switches of all its threads) and processor time per minute.
 func BenchmarkIdle(b *testing.B) {
 	b.Setenv("LICTOR_STATE_DIR", b.TempDir())
+	timed(b, benchBinary(b), "run", "-q", "--", "/bin/true") // creates the database
 	cmd, pid := startLauncher(b, "--", "sleep", "600")
 	defer endLauncher(cmd)
 	second, _ := startLauncher(b, "--", "sleep", "600") // with one alone the pages of the executable are private, too
