@@ -27,6 +27,7 @@ func commands(app *App) []*cobra.Command {
 		newShowCommand(app),
 		newKillsCommand(app),
 		newEventsCommand(app),
+		newAdoptCommand(app),
 		newStopCommand(app),
 		newKillCommand(app),
 		newWatchCommand(app),
