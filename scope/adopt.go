@@ -235,20 +235,11 @@ func (s *Scope) home(led *cgroup.Group) {
 	}
 }
 
-// Dismissed returns the name of the unit that holds the processes of a run after Dismiss. It has no limits, it is not below
+// dismissed is the unit that holds processes which could not go back to where they came from. It has no limits, it is not below
 // lictor.slice, and systemd forgets it when it is empty.
-func (id RunID) Dismissed() string { return "released-" + string(id) + ".scope" }
+func (id RunID) dismissed() string { return "released-" + string(id) + ".scope" }
 
-// Dismiss lets the processes of a run go: they are moved, unharmed, into a scope without limits that lictor knows nothing of.
-// The ledger is empty then, and kept until Release.
-func (l *Launcher) Dismiss(ctx context.Context, run RunID, led *cgroup.Group) error {
-	if err := l.abandon(ctx, run); err != nil {
-		return err
-	}
-	return l.moveOut(ctx, run, led)
-}
-
-// dismiss is Dismiss and Release.
+// dismiss empties the ledger of a run and removes its units.
 func (l *Launcher) dismiss(ctx context.Context, run RunID, led *cgroup.Group) error {
 	if err := l.moveOut(ctx, run, led); err != nil {
 		return err
@@ -269,7 +260,7 @@ func (l *Launcher) abandon(ctx context.Context, run RunID) error {
 	})
 }
 
-// moveOut empties a ledger into the scope named by Dismissed.
+// moveOut empties a ledger into the scope named by dismissed.
 func (l *Launcher) moveOut(ctx context.Context, run RunID, led *cgroup.Group) error {
 	var to *cgroup.Group
 	defer func() {
@@ -301,7 +292,7 @@ func (l *Launcher) moveOut(ctx context.Context, run RunID, led *cgroup.Group) er
 // makeDismissed makes the scope without limits and returns its cgroup, nil if everybody had ended by then.
 func (l *Launcher) makeDismissed(ctx context.Context, run RunID, pids []int) (*cgroup.Group, error) {
 	err := l.use(ctx, func(b *bus) error {
-		return b.start(ctx, run.Dismissed(), []Property{
+		return b.start(ctx, run.dismissed(), []Property{
 			property("Description", "released by lictor: run "+string(run)),
 			property("PIDs", numbers(pids)),
 			property("TasksMax", uint64(NoLimit)),
@@ -311,11 +302,11 @@ func (l *Launcher) makeDismissed(ctx context.Context, run RunID, pids []int) (*c
 		return nil, err
 	}
 	for _, pid := range pids {
-		if where, err := l.fs.PathOf(pid); err == nil && strings.HasSuffix(where, "/"+run.Dismissed()) {
+		if where, err := l.fs.PathOf(pid); err == nil && strings.HasSuffix(where, "/"+run.dismissed()) {
 			return l.fs.Open(where)
 		}
 	}
-	return nil, fmt.Errorf("unit %q: %w", run.Dismissed(), cgroup.ErrNoProcess)
+	return nil, fmt.Errorf("unit %q: %w", run.dismissed(), cgroup.ErrNoProcess)
 }
 
 // UID is whose run it is: of an adopted one the uid of its main process, else our own.

@@ -141,6 +141,7 @@ func pause(ctx context.Context, d time.Duration) {
 // finished is the record of the run with its end.
 func (k *Keeper) finished(ctx context.Context, e Evidence, v Verdict, s *session) *events.Run {
 	run := *k.Run
+	run.Limits = k.limits()
 	run.State, run.Reason, run.By = v.State, v.Reason, v.By
 	run.Exit = exitRecord(e.Exit)
 	run.OOM = events.OOM{Kills: e.Ledger.OOMKill, GroupKills: e.Ledger.OOMGroupKill, WhoseLimit: v.WhoseLimit}

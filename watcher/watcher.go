@@ -89,7 +89,8 @@ func (s *session) notify(ctx context.Context, wg *sync.WaitGroup) func() {
 	if err == nil {
 		_, err = n.Add(fdPath(s.Box.Ledger.FD()), "memory.events", "cgroup.events", "pids.events")
 		if err == nil && s.Box.Scope != nil {
-			_, _ = n.Add(fdPath(s.Box.Scope.FD()), "pids.events") // before Linux 6.12 the ledger does not count these
+			// Before Linux 6.12 the ledger does not count pids.events. The limits change when somebody writes them.
+			_, _ = n.Add(fdPath(s.Box.Scope.FD()), "pids.events", "memory.max", "pids.max")
 		}
 	}
 	if err != nil {

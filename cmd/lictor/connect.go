@@ -30,6 +30,7 @@ func commands(app *App) []*cobra.Command {
 		newAdoptCommand(app),
 		newStopCommand(app),
 		newKillCommand(app),
+		newSetCommand(app),
 		newWatchCommand(app),
 		newTreeCommand(app),
 		newDoctorCommand(app),
