@@ -21,7 +21,12 @@ type Stat struct {
 	Threads    int
 	StartTicks uint64 // since boot; with PID and BootID the identity of the process
 	RSSPages   int64
+	// KernelThread says that the kernel made it for itself: it has no program and cannot be confined.
+	KernelThread bool
 }
+
+// kernelThread is PF_KTHREAD of the kernel's include/linux/sched.h.
+const kernelThread = 0x00200000
 
 // ReadStat reads /proc/PID/stat. It returns [ErrNoProcess] if there is no such process. It does not block on the process's
 // memory map, as cmdline and environ can.
@@ -50,6 +55,7 @@ const (
 	fieldPPID       = 4
 	fieldPGRP       = 5
 	fieldSession    = 6
+	fieldFlags      = 9
 	fieldUserTicks  = 14
 	fieldSysTicks   = 15
 	fieldThreads    = 20
@@ -96,6 +102,8 @@ func ParseStat(b []byte) (Stat, error) {
 		Threads:    p.int(fieldThreads),
 		StartTicks: p.uint(fieldStartTicks),
 		RSSPages:   int64(p.int(fieldRSSPages)),
+
+		KernelThread: p.uint(fieldFlags)&kernelThread != 0,
 	}
 	if p.err != nil {
 		return Stat{}, p.err

@@ -112,6 +112,17 @@ type OrphansDetail struct {
 	Processes []Process `json:"processes"`
 }
 
+// LimitDetail is the detail of a limit-changed event: one limit of a live run. Bytes, a number, or percent of a processor;
+// nil is no limit.
+type LimitDetail struct {
+	Limit string   `json:"limit"` // MemoryMax, TasksMax, …
+	Old   *float64 `json:"old"`
+	New   *float64 `json:"new"`
+	Value string   `json:"value,omitempty"` // of a property that is no limit; then Old and New say nothing
+	By    string   `json:"by"`              // uid 1000, unknown
+	UID   *uint32  `json:"uid,omitempty"`
+}
+
 // Process describes a process as the sweep saw it. Nil is not known.
 type Process struct {
 	PID        int      `json:"pid"`

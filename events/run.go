@@ -17,11 +17,14 @@ const (
 	StateFailed   State = "failed" // it exited non-zero, died by a signal of its own making, or could not start
 	StateKilled   State = "killed" // somebody or some limit ended it
 	StateLost     State = "lost"   // the host went down or the evidence is gone
+	// StateEnded is the end of an adopted run that no limit and nobody known forced: the evidence is whole, but how a process
+	// exits is told to its parent only, and that was never lictor.
+	StateEnded State = "ended"
 )
 
 // Final reports whether s is a state that a run does not leave.
 func (s State) Final() bool {
-	return s == StateDone || s == StateFailed || s == StateKilled || s == StateLost
+	return s == StateDone || s == StateFailed || s == StateKilled || s == StateLost || s == StateEnded
 }
 
 // Reason is why a run ended. It is set only when something forced the end.
@@ -60,6 +63,7 @@ type Run struct {
 	BootID     string            `json:"boot_id"`
 	Manager    string            `json:"manager"` // system or user
 	UID        uint32            `json:"uid"`
+	Adopted    bool              `json:"adopted,omitempty"` // it ran before lictor put it into a scope
 	Command    []string          `json:"command"`
 	Cwd        string            `json:"cwd"`
 	LeaderPID  *int              `json:"leader_pid"`

@@ -11,6 +11,8 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
+
+	"github.com/scidex/lictor/cgroup"
 )
 
 const (
@@ -254,11 +256,15 @@ func ignoreNoUnit(err error) error {
 // busErrors maps the names of D-Bus errors to what a caller does about them.
 var busErrors = map[string]error{
 	"org.freedesktop.systemd1.NoSuchUnit":         ErrNoUnit,
+	"org.freedesktop.systemd1.ScopeNotRunning":    ErrNoUnit,
+	"org.freedesktop.DBus.Error.UnknownObject":    ErrNoUnit,
 	"org.freedesktop.systemd1.UnitExists":         ErrUnitExists,
 	"org.freedesktop.DBus.Error.PropertyReadOnly": ErrUnknownProperty,
 	"org.freedesktop.DBus.Error.UnknownProperty":  ErrUnknownProperty,
 	"org.freedesktop.DBus.Error.NoReply":          ErrDisconnected,
 	"org.freedesktop.DBus.Error.Disconnected":     ErrDisconnected,
+	// One of the PIDs of a new scope has ended.
+	"org.freedesktop.DBus.Error.UnixProcessIdUnknown": cgroup.ErrNoProcess,
 }
 
 // failure says of the error of a call what callers branch on.

@@ -26,6 +26,18 @@ var (
 	ErrDied = errors.New("the process died before it was let go")
 )
 
+// ErrNotChild says that the exit status and the signals of a run are not ours: it was adopted, and has a parent of its own.
+var ErrNotChild = errors.New("the process was adopted; it is not our child")
+
+// AdoptError is a process that cannot be adopted. Nothing was done, or all of it was undone.
+type AdoptError struct {
+	PID  int
+	Why  string
+	Hint string // what helps; may be empty
+}
+
+func (e *AdoptError) Error() string { return fmt.Sprintf("process %d: %s", e.PID, e.Why) }
+
 // SpecError is a Spec that cannot be launched. Nothing was done.
 type SpecError struct {
 	Field string // the field, in words a person typed: MemoryMax, RuntimeMaxSec, …

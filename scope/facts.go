@@ -41,10 +41,14 @@ type Facts struct {
 	MemoryMax  uint64            `json:"memory_max"`                     // bytes; NoLimit is none
 	SwapMax    uint64            `json:"memory_swap_max"`
 	TasksMax   uint64            `json:"tasks_max,omitempty"`
+	MemoryHigh uint64            `json:"memory_high,omitempty"` // bytes; 0 is none
+	CPUQuota   float64           `json:"cpu_quota,omitempty"`   // in CPUs; 0 is none
+	Setter     ProcessID         `json:"setter,omitzero"`       // who is changing the limits right now
 	Grace      time.Duration     `json:"grace_ns"`
 	OOMPolicy  OOMPolicy         `json:"oom_policy"`
-	Owner      ProcessID         `json:"owner"`         // what became of it decides, with the next, what becomes of the run
-	OwnerExit  OwnerPolicy       `json:"on_owner_exit"` // kill or keep
+	Owner      ProcessID         `json:"owner"`             // what became of it decides, with the next, what becomes of the run
+	OwnerExit  OwnerPolicy       `json:"on_owner_exit"`     // kill or keep
+	Adopted    bool              `json:"adopted,omitempty"` // it ran before; lictor is not its parent and nobody keeps it
 	Degraded   []string          `json:"degraded,omitempty"`
 	Ancestors  map[string]uint64 `json:"ancestors,omitempty"` // cgroup path → memory.events.local oom when the run started
 	Store      string            `json:"store,omitempty"`     // where its keeper writes, for whoever comes next

@@ -15,15 +15,15 @@ func property(name string, value any) Property {
 	return Property{Name: name, Value: dbus.MakeVariant(value)}
 }
 
-// properties is the whole of what systemd is told about a run: a pure function of the spec and the process.
+// properties is the whole of what systemd is told about a run: a pure function of the spec and the processes.
 // systemd.scope(5), systemd.resource-control(5), systemd.kill(5).
-func properties(s Spec, pid int) []Property {
+func properties(s Spec, pids ...int) []Property {
 	ps := []Property{
 		property("Description", description(s)),
 		property("Slice", s.Run.Ledger()),
 		// PIDs, not PIDFDs: systemd knows the latter for scopes since 255. The launcher is the parent and has not waited for
-		// the child, so the number cannot be reused meanwhile.
-		property("PIDs", []uint32{uint32(pid)}),
+		// the child, so the number cannot be reused meanwhile; Adopt looks again afterwards.
+		property("PIDs", numbers(pids)),
 		property("MemoryAccounting", true),
 		property("TasksAccounting", true),
 		property("MemoryMax", s.MemoryMax),
@@ -44,6 +44,15 @@ func properties(s Spec, pid int) []Property {
 		ps = append(ps, property("RuntimeMaxUSec", microseconds(s.RuntimeMax)))
 	}
 	return append(ps, s.Properties...)
+}
+
+// numbers are pids as D-Bus carries them.
+func numbers(pids []int) []uint32 {
+	out := make([]uint32, len(pids))
+	for i, pid := range pids {
+		out[i] = uint32(pid)
+	}
+	return out
 }
 
 // optional are the properties without which a run is still confined by what matters, newest first, with the version of

@@ -14,7 +14,7 @@ import (
 	"github.com/scidex/lictor/cgroup"
 )
 
-// Scope is a launched analysis: its process, its units and its two cgroups.
+// Scope is a launched or adopted analysis: its process, its units and its two cgroups.
 type Scope struct {
 	Spec      Spec          // with every default filled in
 	Leader    ProcessID     // the main process
@@ -28,8 +28,9 @@ type Scope struct {
 	Ledger    *cgroup.Group     // the slice around it; there until Release
 	Ancestors map[string]uint64 // cgroup path → memory.events.local oom when the run started
 
-	l     *Launcher
-	child *child
+	l       *Launcher
+	child   *child   // nil if it was adopted
+	adopted *adopted // nil if it was launched
 
 	waitOnce sync.Once
 	waited   chan struct{}
@@ -50,8 +51,11 @@ type Exit struct {
 func (s *Scope) Unit() string { return s.Spec.Run.Scope() }
 
 // Wait waits for the main process to end and returns how it did. Processes that it left behind may live on in the scope.
-// It can be called several times and from several goroutines.
+// It can be called several times and from several goroutines. Of an adopted run it returns ErrNotChild at once.
 func (s *Scope) Wait(ctx context.Context) (Exit, error) {
+	if s.child == nil {
+		return Exit{}, ErrNotChild
+	}
 	s.waitOnce.Do(func() {
 		s.waited = make(chan struct{})
 		go s.reap()
@@ -78,8 +82,13 @@ func (s *Scope) reap() {
 	}
 }
 
-// Signal sends sig to the main process. os.ErrProcessDone says that it has ended.
-func (s *Scope) Signal(sig os.Signal) error { return s.child.cmd.Process.Signal(sig) }
+// Signal sends sig to the main process. os.ErrProcessDone says that it has ended, ErrNotChild that it was adopted.
+func (s *Scope) Signal(sig os.Signal) error {
+	if s.child == nil {
+		return ErrNotChild
+	}
+	return s.child.cmd.Process.Signal(sig)
+}
 
 // Stop asks systemd to stop the scope: SIGTERM to every process, SIGKILL to what is left after the grace. It does not wait.
 // The end is recorded as a stop by systemd; a keeper that wants its own name there escalates itself.
@@ -172,9 +181,9 @@ func (s *Scope) writeFacts() error {
 		return err
 	}
 	s.Ancestors = ancestorOOMs(s.l.fs, s.Ledger.Path())
-	f := Facts{Run: s.Spec.Run, AnalysisID: s.Spec.AnalysisID, UID: uint32(os.Getuid()), BootID: boot, Leader: s.Leader,
+	f := Facts{Run: s.Spec.Run, AnalysisID: s.Spec.AnalysisID, UID: s.UID(), Adopted: s.adopted != nil, BootID: boot, Leader: s.Leader,
 		StartedAt: s.StartedAt.UTC(), Started: s.Started, MemoryMax: s.Spec.MemoryMax, SwapMax: s.Spec.MemorySwapMax,
-		TasksMax: s.Spec.TasksMax, Grace: s.Spec.Grace, OOMPolicy: s.Spec.OOMPolicy, Owner: s.Owner, OwnerExit: s.Spec.OnOwnerExit, Degraded: s.Degraded,
+		TasksMax: s.Spec.TasksMax, MemoryHigh: s.Spec.MemoryHigh, CPUQuota: s.Spec.CPUQuota, Grace: s.Spec.Grace, OOMPolicy: s.Spec.OOMPolicy, Owner: s.Owner, OwnerExit: s.Spec.OnOwnerExit, Degraded: s.Degraded,
 		Ancestors: s.Ancestors, Store: s.Spec.Store, Command: s.Spec.Args}
 	if s.Spec.RuntimeMax > 0 {
 		d := s.Started + s.Spec.RuntimeMax

@@ -60,7 +60,8 @@ func (k *Keeper) conclude(ctx context.Context, e Evidence, s *session) (*events.
 	if len(run.Survivors) > 0 {
 		return run, nil // released when they are gone, by whoever looks then
 	}
-	if err := k.Target.Release(ctx, run.Reason != events.ReasonNone || run.State == events.StateLost || e.Ledger.OOMKill > 0); err != nil {
+	unsure := run.State == events.StateLost || run.State == events.StateEnded
+	if err := k.Target.Release(ctx, run.Reason != events.ReasonNone || unsure || e.Ledger.OOMKill > 0); err != nil {
 		return run, fmt.Errorf("run %s not released: %w", run.Run, err)
 	}
 	return run, nil
@@ -68,6 +69,7 @@ func (k *Keeper) conclude(ctx context.Context, e Evidence, s *session) (*events.
 
 // gather reads what can be read only now: the ledger of an empty run, systemd's view, intents, the kernel log.
 func (k *Keeper) gather(ctx context.Context, e *Evidence, s *session) {
+	e.Adopted = k.Run.Adopted
 	e.Ledger, e.LedgerErr = readCounters(k.Box, e.Ledger)
 	if e.UnitErr == nil {
 		e.Unit, e.UnitErr = k.Target.UnitState(ctx)
@@ -139,6 +141,7 @@ func pause(ctx context.Context, d time.Duration) {
 // finished is the record of the run with its end.
 func (k *Keeper) finished(ctx context.Context, e Evidence, v Verdict, s *session) *events.Run {
 	run := *k.Run
+	run.Limits = k.limits()
 	run.State, run.Reason, run.By = v.State, v.Reason, v.By
 	run.Exit = exitRecord(e.Exit)
 	run.OOM = events.OOM{Kills: e.Ledger.OOMKill, GroupKills: e.Ledger.OOMGroupKill, WhoseLimit: v.WhoseLimit}
@@ -261,7 +264,11 @@ func (k *Keeper) lastEvents(ctx context.Context, run *events.Run, e Evidence, v 
 }
 
 func startedEvent(run *events.Run) events.Event {
-	ev := events.NewEvent(run, events.KindStarted, 0, run.StartedAt)
+	kind := events.KindStarted
+	if run.Adopted {
+		kind = events.KindAdopted
+	}
+	ev := events.NewEvent(run, kind, 0, run.StartedAt)
 	ev.State, ev.Reason, ev.PID = "", "", run.LeaderPID
 	return ev
 }

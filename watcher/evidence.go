@@ -18,6 +18,7 @@ type Evidence struct {
 	Started    time.Duration // CLOCK_BOOTTIME, as are all times here: the wall clock can be set
 	RuntimeMax time.Duration // 0 is none
 
+	Adopted  bool          // its parent is a stranger, who alone is told how it exited
 	Exit     *Exit         // nil: its parent was not there to see
 	LeaderAt time.Duration // when the main process was found to have ended; 0 is not known
 

@@ -221,8 +221,9 @@ func (f *Fleet) watch(m *member) {
 		return
 	}
 	ids = append(ids, id)
-	if m.Box.Scope != nil { // before Linux 6.12 the ledger does not count refused forks
-		if id, err := f.notifier.Add(fdPath(m.Box.Scope.FD()), "pids.events"); err == nil {
+	if m.Box.Scope != nil {
+		// Before Linux 6.12 the ledger does not count refused forks. The limits change when somebody writes them.
+		if id, err := f.notifier.Add(fdPath(m.Box.Scope.FD()), "pids.events", "memory.max", "pids.max"); err == nil {
 			ids = append(ids, id)
 		}
 	}

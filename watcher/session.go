@@ -153,6 +153,7 @@ func (s *session) look(ctx context.Context) {
 		return
 	}
 	s.counters = c
+	s.lookAtLimits(ctx)
 	if c.PidsMax > 0 && !s.fork {
 		s.fork = true
 		s.incident(ctx, events.KindTasksLimit, s.Clock.Now(), func(e *events.Event) {

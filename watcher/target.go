@@ -55,6 +55,7 @@ type Box struct {
 	// (memory.events.local, oom); LocalOOMs reads it again.
 	Ancestors map[string]uint64
 	LocalOOMs func(path string) (uint64, error)
+	Limits    LimitsInForce // may be nil
 	// Fleet reads memory.current and memory.max of the slice that holds all runs; may be nil.
 	Fleet func() (current uint64, limit cgroup.Value, err error)
 }

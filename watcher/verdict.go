@@ -211,6 +211,8 @@ func (e Evidence) whoseLimit(since Counters) string {
 // byExit is the verdict of the exit status alone.
 func (e Evidence) byExit() (events.State, events.Reason, string) {
 	switch {
+	case e.Exit == nil && e.Adopted && e.LedgerErr == nil:
+		return events.StateEnded, events.ReasonNone, ""
 	case e.Exit == nil:
 		return events.StateLost, events.ReasonNone, "unknown"
 	case e.Exit.Signal == 0 && e.Exit.Code == 0:

@@ -32,6 +32,16 @@ func ended(after float64, x *Exit, change func(*Evidence)) Evidence {
 	return e
 }
 
+// adopted is the evidence of a run that nobody watched and whose exit nobody was told.
+func adopted(change func(*Evidence)) func(*Evidence) {
+	return func(e *Evidence) {
+		e.Adopted, e.LeaderAt = true, 0
+		if change != nil {
+			change(e)
+		}
+	}
+}
+
 var (
 	ownKill      = Counters{MemoryMax: 90, OOM: 1, OOMKill: 2, OOMGroupKill: 1}
 	singleKill   = Counters{MemoryMax: 90, OOM: 1, OOMKill: 1}
@@ -69,6 +79,17 @@ func TestDecide(t *testing.T) {
 		{"SIGKILL by a stranger", ended(5, signaled(syscall.SIGKILL), nil), killed(events.ReasonSignal, "unknown")},
 		{"SIGTERM by a stranger", ended(5, signaled(syscall.SIGTERM), nil), killed(events.ReasonSignal, "unknown")},
 		{"nobody saw the exit", ended(5, nil, func(e *Evidence) { e.LeaderAt = 0 }), Verdict{State: events.StateLost, By: "unknown"}},
+
+		{"adopted, nothing forced it", ended(5, nil, adopted(nil)), Verdict{State: events.StateEnded}},
+		{"adopted, its ledger cannot be read", ended(5, nil, adopted(func(e *Evidence) { e.LedgerErr = errors.New("gone") })),
+			Verdict{State: events.StateLost, By: "unknown"}},
+		{"adopted, own limit", ended(5, nil, adopted(func(e *Evidence) { e.Ledger = ownKill })), oom(events.ReasonOOM, LimitOwn)},
+		{"adopted, a worker killed", ended(5, nil, adopted(func(e *Evidence) { e.Ledger = singleKill })),
+			with(Verdict{State: events.StateEnded}, LimitOwn, false)},
+		{"adopted, time limit", ended(5, nil, adopted(func(e *Evidence) { e.Unit = timeoutState })), killed(events.ReasonTimeout, "systemd")},
+		{"adopted, stopped", ended(5, nil, adopted(func(e *Evidence) { e.Intents = []Intent{intent(3, events.ReasonStop, "uid 0")} })),
+			killed(events.ReasonStop, "uid 0")},
+		{"adopted, but its exit is known", ended(5, exited(3), adopted(func(e *Evidence) { e.LeaderAt = at(5) })), Verdict{State: events.StateFailed}},
 
 		{"own limit, all killed", ended(5, signaled(syscall.SIGKILL), func(e *Evidence) { e.Ledger = ownKill }), oom(events.ReasonOOM, LimitOwn)},
 		{"own limit, only the main process", ended(5, signaled(syscall.SIGKILL), func(e *Evidence) { e.Ledger = singleKill }), oom(events.ReasonOOM, LimitOwn)},

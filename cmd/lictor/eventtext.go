@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/scidex/lictor/events"
@@ -21,6 +22,8 @@ func describe(e events.Event) string {
 		return count(len(d.Processes), "process", "processes") + " ended: " + processes(d.Processes)
 	case events.KindEnded:
 		return describeEnd(e)
+	case events.KindLimitChanged:
+		return describeLimit(readAs[events.LimitDetail](e.Detail))
 	case events.KindStarted, events.KindAdopted:
 		if e.PID != nil {
 			return fmt.Sprintf("pid %d", *e.PID)
@@ -66,6 +69,33 @@ func describeStep(d events.StepDetail) string {
 		return text + fmt.Sprintf(" to %d processes", len(d.PIDs))
 	}
 	return text
+}
+
+// describeLimit is `MemoryMax 2.0G → 4.0G, by uid 0`.
+func describeLimit(d events.LimitDetail) string {
+	if d.Limit == "" {
+		return ""
+	}
+	text := d.Limit + " " + limitValue(d.Limit, d.Old) + " → " + limitValue(d.Limit, d.New)
+	if d.Value != "" {
+		text = d.Limit + " " + d.Value
+	}
+	if d.By != "" {
+		text += ", by " + d.By
+	}
+	return text
+}
+
+func limitValue(limit string, n *float64) string {
+	switch {
+	case n == nil:
+		return "infinity"
+	case limit == "CPUQuota":
+		return strconv.FormatFloat(*n, 'f', -1, 64) + "%"
+	case strings.HasPrefix(limit, "Memory") && *n >= 0 && *n < 1<<63:
+		return events.FormatBytes(uint64(*n))
+	}
+	return strconv.FormatFloat(*n, 'f', -1, 64)
 }
 
 func describeEnd(e events.Event) string {

@@ -20,6 +20,8 @@ func (s story) headline() string {
 		return "finished by itself" + s.despite() + "."
 	case events.StateLost:
 		return "was lost: how it ended is not known."
+	case events.StateEnded:
+		return "ended, and nothing that lictor knows of forced it; it was adopted, so only its parent knows its exit status" + s.despite() + "."
 	case events.StateFailed:
 		return s.failure() + "."
 	}

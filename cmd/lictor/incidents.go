@@ -42,6 +42,9 @@ func (s story) incident(e events.Event) string {
 	case events.KindTasksLimit:
 		return "a fork was refused at TasksMax" + s.tasksMax() + " after " + after
 	case events.KindLimitChanged:
+		if d := describeLimit(readAs[events.LimitDetail](e.Detail)); d != "" {
+			return "a limit was changed after " + after + " (" + d + ")"
+		}
 		return "a limit was changed after " + after
 	case events.KindEscaped:
 		return "a process left the scope after " + after

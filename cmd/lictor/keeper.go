@@ -113,6 +113,7 @@ func (k *keeping) keep(ctx context.Context, s *scope.Scope, signals *signals) (*
 func (k *keeping) keeper(rec watcher.Recorder, run scope.RunID, box watcher.Box) *watcher.Keeper {
 	fs := k.launcher.FS()
 	box.LocalOOMs = func(path string) (uint64, error) { return scope.LocalOOMs(fs, path) }
+	box.Limits = inForce{ledger: box.Ledger, scope: box.Scope}
 	fleet := path.Dir(box.Ledger.Path())
 	box.Fleet = func() (uint64, cgroup.Value, error) { return scope.FleetMemory(fs, fleet) }
 	w := &watcher.Keeper{Run: k.run, Target: target{l: k.launcher, run: run}, Box: box, Recorder: rec,

@@ -58,6 +58,7 @@ func liveRun(l *scope.Launcher, id scope.RunID, manager string) (Live, error) {
 	live := Live{Run: events.RunID(id), State: events.StateStarting}
 	if led.HasFacts {
 		live.State, live.Record = liveState(led), runOfFacts(led, manager)
+		live.Limits = func(l events.Limits) events.Limits { return limitsOf(led.Facts, l) }
 	}
 	if d, err := led.Group.CPUUsage(); err == nil {
 		s := d.Seconds()

@@ -269,13 +269,9 @@ func runOfFacts(led *scope.Ledger, manager string) *events.Run {
 	f := led.Facts
 	pid := f.Leader.PID
 	run := &events.Run{API: events.API, Run: events.RunID(f.Run), AnalysisID: f.AnalysisID, Unit: f.Run.Scope(),
-		BootID: f.BootID, Manager: manager, UID: f.UID, Command: f.Command, LeaderPID: &pid, State: events.StateRunning,
+		BootID: f.BootID, Manager: manager, UID: f.UID, Adopted: f.Adopted, Command: f.Command, LeaderPID: &pid, State: events.StateRunning,
 		StartedAt: f.StartedAt, Degraded: f.Degraded, Keeper: events.Keeper{PID: led.Keeper.PID, StartTicks: led.Keeper.StartTicks}}
-	run.Limits = events.Limits{MemoryMaxBytes: finite(f.MemoryMax), MemorySwapMaxBytes: finite(f.SwapMax),
-		GraceSeconds: f.Grace.Seconds(), OOMPolicy: string(f.OOMPolicy)}
-	if f.TasksMax != 0 {
-		run.Limits.TasksMax = finite(f.TasksMax)
-	}
+	run.Limits = limitsOf(f, events.Limits{GraceSeconds: f.Grace.Seconds(), OOMPolicy: string(f.OOMPolicy)})
 	if f.Deadline != nil {
 		s := (*f.Deadline - f.Started).Seconds()
 		run.Limits.RuntimeMaxSeconds = &s

@@ -39,6 +39,15 @@ var limitFlags = []struct{ name, short, help string }{
 }
 
 func (o *launchOptions) add(flags *pflag.FlagSet) {
+	o.addBox(flags)
+	flags.StringVarP(&o.dir, "directory", "C", "", "run in this directory")
+	flags.StringVar(&o.ownerExit, "on-owner-exit", "", "when the owner is gone: kill the run (the default), or keep it")
+	flags.IntVar(&o.ownerPID, "owner-pid", 0, "the owner, a process without which the run shall not live on (default: this lictor)")
+	flags.StringArrayVarP(&o.env, "env", "E", nil, "set a variable of the environment, KEY=VALUE")
+}
+
+// addBox adds the flags that describe the box and name what is in it.
+func (o *launchOptions) addBox(flags *pflag.FlagSet) {
 	o.limits = map[string]string{}
 	for _, f := range limitFlags {
 		flags.VarP(limitFlag{f.name, o.limits}, f.name, f.short, f.help)
@@ -47,10 +56,6 @@ func (o *launchOptions) add(flags *pflag.FlagSet) {
 	flags.StringVar(&o.analysisID, "analysis-id", "", "your name for this analysis (LICTOR_ANALYSIS_ID)")
 	flags.StringVar(&o.name, "name", "", "a name for people")
 	flags.StringArrayVarP(&o.labels, "label", "l", nil, "a label, KEY=VALUE")
-	flags.StringVarP(&o.dir, "directory", "C", "", "run in this directory")
-	flags.StringVar(&o.ownerExit, "on-owner-exit", "", "when the owner is gone: kill the run (the default), or keep it")
-	flags.IntVar(&o.ownerPID, "owner-pid", 0, "the owner, a process without which the run shall not live on (default: this lictor)")
-	flags.StringArrayVarP(&o.env, "env", "E", nil, "set a variable of the environment, KEY=VALUE")
 }
 
 // limitFlag is a pflag.Value that remembers what was typed: the configuration reads it.

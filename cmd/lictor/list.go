@@ -69,6 +69,9 @@ func join(r *events.Run, live *Live, intents []events.Event) listed {
 	if live != nil && live.State != "" {
 		now.State = live.State
 	}
+	if live != nil && live.Limits != nil {
+		now.Limits = live.Limits(now.Limits)
+	}
 	if e := lastIntent(r.Run, intents); e != nil {
 		now.State, now.Reason = events.StateGrace, e.Reason
 	}

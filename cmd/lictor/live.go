@@ -19,6 +19,9 @@ type Live struct {
 	PIDs          []int  // members of the scope
 	Cgroup        string // path of the scope below the cgroup root
 
+	// Limits returns the limits of the record with those that were changed since. Nil: they are as in the record.
+	Limits func(events.Limits) events.Limits
+
 	// Record is what the ledger itself says about the run, for one that the store does not know.
 	Record *events.Run
 }

@@ -39,6 +39,8 @@ func (a *App) glyph(s events.State) string {
 		mark, ascii = "✓", "+"
 	case events.StateKilled, events.StateFailed, events.StateLost:
 		mark, ascii = "✗", "x"
+	case events.StateEnded:
+		mark, ascii = "○", "o"
 	}
 	if a.unicode() {
 		return mark
@@ -52,6 +54,8 @@ func stateColour(s events.State) colour {
 		return yellow
 	case events.StateKilled, events.StateFailed, events.StateLost:
 		return red
+	case events.StateEnded:
+		return plain
 	}
 	return green
 }
