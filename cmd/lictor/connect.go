@@ -27,11 +27,14 @@ func commands(app *App) []*cobra.Command {
 		newShowCommand(app),
 		newKillsCommand(app),
 		newEventsCommand(app),
+		newLogsCommand(app),
+		newWaitCommand(app),
 		newStopCommand(app),
 		newKillCommand(app),
 		newWatchCommand(app),
 		newTreeCommand(app),
 		newDoctorCommand(app),
 		newVersionCommand(app),
+		newLaunchCommand(app),
 	}
 }
