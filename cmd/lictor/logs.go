@@ -56,8 +56,8 @@ func (a *App) logs(ctx context.Context, name string, o logOptions) error {
 	if err == nil && !j.complete && (o.follow || run.State.Final()) {
 		err = a.followLogs(ctx, j)
 	}
-	if a.Stdout.Err() != nil {
-		return nil // main reports it
+	if failed := a.Stdout.Err(); failed != nil {
+		return failed
 	}
 	return err
 }
