@@ -295,7 +295,7 @@ func TestNoDescriptorLeaks(t *testing.T) {
 	for range 20 {
 		exercise()
 	}
-	if after := openDescriptors(t); after != before {
+	if after := openDescriptors(t); after > before { // fewer: a finalizer of an earlier test
 		t.Errorf("%d descriptors before, %d after", before, after)
 	}
 }

@@ -59,6 +59,7 @@ type Run struct {
 	Name       string            `json:"name,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
 	Unit       string            `json:"unit"`
+	Service    string            `json:"service,omitempty"` // of the launcher of a detached run; journald has its output
 	Host       string            `json:"host"`
 	BootID     string            `json:"boot_id"`
 	Manager    string            `json:"manager"` // system or user

@@ -42,6 +42,9 @@ func (id RunID) Scope() string { return prefix + string(id) + ".scope" }
 // Ledger returns the name of the slice around the scope, which outlives it and keeps the kernel's counters.
 func (id RunID) Ledger() string { return prefix + string(id) + ".slice" }
 
+// Service returns the name of the unit that holds the launcher of a detached run.
+func (id RunID) Service() string { return prefix + "launch-" + string(id) + ".service" }
+
 // RunOfLedger is the reverse of Ledger; ok is false for units that are not ours.
 func RunOfLedger(unit string) (id RunID, ok bool) { return runOf(unit, ".slice") }
 

@@ -32,7 +32,7 @@ func newAdoptCommand(app *App) *cobra.Command {
 		Long:  adoptLong,
 		Example: `  lictor adopt --analysis-id SDA-117 -m 4G -t 2h 48213
   lictor adopt $(pgrep -nf embed.py)`,
-		Args: exactly(1, "a process id"),
+		Args: exactlyOne("a process id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return app.adopt(cmd.Context(), o, args[0], asJSON)
 		},

@@ -28,6 +28,8 @@ func commands(app *App) []*cobra.Command {
 		newKillsCommand(app),
 		newEventsCommand(app),
 		newAdoptCommand(app),
+		newLogsCommand(app),
+		newWaitCommand(app),
 		newStopCommand(app),
 		newKillCommand(app),
 		newSetCommand(app),
@@ -35,5 +37,6 @@ func commands(app *App) []*cobra.Command {
 		newTreeCommand(app),
 		newDoctorCommand(app),
 		newVersionCommand(app),
+		newLaunchCommand(app),
 	}
 }

@@ -71,12 +71,8 @@ func report(stderr io.Writer, err error) int {
 		}
 		return code
 	}
-	code := exitFailure
-	exit, asked := errors.AsType[*exitError](err)
-	if asked {
-		code = exit.code
-	}
-	if asked && exit.err == nil {
+	code := codeOf(err)
+	if exit, asked := errors.AsType[*exitError](err); asked && exit.err == nil {
 		return code
 	}
 	fmt.Fprintf(stderr, "lictor: %s\n", inert(err.Error()))
@@ -84,6 +80,14 @@ func report(stderr io.Writer, err error) int {
 		fmt.Fprintf(stderr, "hint: %s\n", inert(hint))
 	}
 	return code
+}
+
+// codeOf returns the exit status that an error asks for.
+func codeOf(err error) int {
+	if exit, asked := errors.AsType[*exitError](err); asked {
+		return exit.code
+	}
+	return exitFailure
 }
 
 // hintOf returns what helps: the outermost hint, else how to write the value that was refused.

@@ -22,6 +22,15 @@ func inert(s string) string {
 	return b.String()
 }
 
+// inertLine is inert for a line of output, in which tabs are columns and no danger.
+func inertLine(s string) string {
+	parts := strings.Split(s, "\t")
+	for i, p := range parts {
+		parts[i] = inert(p)
+	}
+	return strings.Join(parts, "\t")
+}
+
 func writeInert(b *strings.Builder, r rune, raw string) {
 	switch {
 	case r == utf8.RuneError && len(raw) == 1:

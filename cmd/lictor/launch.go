@@ -88,7 +88,7 @@ func (a *App) spec(o *launchOptions, args []string) (scope.Spec, *events.Run, er
 	if err := checkName("name", o.name); err != nil {
 		return scope.Spec{}, nil, err
 	}
-	spec := scope.Spec{Run: scope.NewRunID(), Args: args, Dir: o.dir, AnalysisID: o.analysisID,
+	spec := scope.Spec{Run: a.newRunID(), Args: args, Dir: o.dir, AnalysisID: o.analysisID,
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	setLimits(&spec, limits)
 	spec.OnOwnerExit = scope.OwnerPolicy(o.ownerExit)
@@ -112,6 +112,14 @@ func (a *App) spec(o *launchOptions, args []string) (scope.Spec, *events.Run, er
 		return scope.Spec{}, nil, withHint(err, "lictor run --help")
 	}
 	return spec, a.newRun(spec, limits, o.name, labels), nil
+}
+
+// newRunID is the id of the run that is launched: a new one, or that which the caller of `run -d` has been told.
+func (a *App) newRunID() scope.RunID {
+	if a.handed != nil {
+		return a.handed.Run
+	}
+	return scope.NewRunID()
 }
 
 // ownerOf identifies the process of --owner-pid; 0 is none.
@@ -167,8 +175,12 @@ func (a *App) newRun(s scope.Spec, limits events.Limits, name string, labels map
 	if wd, err := os.Getwd(); err == nil && !strings.HasPrefix(cwd, "/") {
 		cwd = strings.TrimSuffix(wd+"/"+cwd, "/")
 	}
+	service := ""
+	if a.handed != nil {
+		service = s.Run.Service()
+	}
 	return &events.Run{API: events.API, Run: events.RunID(s.Run), AnalysisID: s.AnalysisID, Name: name, Labels: labels,
-		Unit: s.Run.Scope(), Host: host, BootID: boot, Manager: string(a.Mode()), UID: uint32(os.Getuid()),
+		Unit: s.Run.Scope(), Service: service, Host: host, BootID: boot, Manager: string(a.Mode()), UID: uint32(os.Getuid()),
 		Command: s.Args, Cwd: cwd, State: events.StateStarting, Limits: limits}
 }
 

@@ -18,7 +18,8 @@ var passed = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscal
 
 // signals are the caught signals of this process.
 type signals struct {
-	ch chan os.Signal
+	ch    chan os.Signal
+	stops bool // SIGTERM ends the run, with its grace, instead of being passed on: systemd stops the service of a detached run
 }
 
 // catchSignals begins to catch. What arrives before the analysis runs waits for it; a terminal reaches its process directly,
@@ -39,7 +40,7 @@ func (s *signals) pass(ctx context.Context, sc *scope.Scope, e *watcher.Enforcer
 		for {
 			select {
 			case sig := <-s.ch:
-				passOne(ctx, sc, e, sig.(syscall.Signal))
+				s.passOne(ctx, sc, e, sig.(syscall.Signal))
 			case <-done:
 				return
 			}
@@ -48,7 +49,11 @@ func (s *signals) pass(ctx context.Context, sc *scope.Scope, e *watcher.Enforcer
 	return func() { close(done); <-ended }
 }
 
-func passOne(ctx context.Context, sc *scope.Scope, e *watcher.Enforcer, sig syscall.Signal) {
+func (s *signals) passOne(ctx context.Context, sc *scope.Scope, e *watcher.Enforcer, sig syscall.Signal) {
+	if s.stops && sig == syscall.SIGTERM {
+		e.End(ctx, watcher.NewIntent(watcher.SystemClock, events.ReasonStop, "launcher", nil, unix.SIGTERM), sc.Spec.Grace)
+		return
+	}
 	if fromTerminal(sig) {
 		e.Announce(ctx, events.ReasonSignal, "terminal", nil, sig, func() bool { return true })
 		return

@@ -4,7 +4,8 @@
 // # Theory of operation
 //
 // One binary, several roles, told apart by the command word; each command is one file here. `run` is the launcher and,
-// when there is no daemon, also the keeper of that one run. `watch` is the daemon. `stop` and `kill` act on live runs.
+// when there is no daemon, also the keeper of that one run; `run -d` has it executed by a service of systemd (handover.go).
+// `watch` is the daemon. `stop` and `kill` act on live runs.
 // All the others only read: the store (an SQLite file that every keeper writes to), the kernel's cgroup tree for what is
 // alive at this moment, and, for `doctor`, the machine.
 //
@@ -35,6 +36,7 @@ func main() {
 func run(app *App, args []string) int {
 	root := newRootCommand(app)
 	root.SetArgs(args)
+	app.args = args
 	err := root.ExecuteContext(context.Background())
 	if err == nil {
 		err = app.Stdout.Err()

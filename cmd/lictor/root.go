@@ -65,14 +65,14 @@ func flagError(cmd *cobra.Command, err error) error {
 	return withHint(withCode(exitUsage, err), cmd.CommandPath()+" --help lists the flags")
 }
 
-// noArguments, exactly, atMost and atLeast count arguments. They are cobra's, with our words and exit status.
+// noArguments, exactlyOne, atMost and atLeast count arguments. They are cobra's, with our words and exit status.
 func noArguments(cmd *cobra.Command, args []string) error {
 	return atMost(0, "no arguments")(cmd, args)
 }
 
-func exactly(n int, what string) cobra.PositionalArgs {
+func exactlyOne(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if len(args) == n {
+		if len(args) == 1 {
 			return nil
 		}
 		return argsError(cmd, args, "needs "+what)

@@ -18,14 +18,19 @@ const runLong = `Run a command inside a systemd scope with limits that the kerne
 swap, 30 minutes. It stays in the foreground: standard input and output, the terminal, signals and the exit status pass
 through. When something forced the end, one line on stderr says so, and "lictor why" tells more.
 
+With -d it returns as soon as the command runs, and the run goes on without the terminal and, if its user lingers (loginctl
+enable-linger), without the login session. A service of systemd is then what "lictor run" is in the foreground: same
+directory, environment, umask and limits, and to stop it is to stop the run. journald has the output ("lictor logs"), except
+for empty lines, and as much of it as its rate limit allows; standard input is empty.
+
 Exit status: the command's own; 124 time limit; 125 lictor itself failed or refused and nothing was run; 126 the command
 cannot be executed; 127 it was not found; 137 it was killed for memory (or by somebody's SIGKILL); 128+n signal n.`
 
 // runOptions are the flags of `lictor run`.
 type runOptions struct {
 	launchOptions
-	quiet, json bool
-	resultFile  string
+	detach, quiet, json bool
+	resultFile          string
 }
 
 func newRunCommand(app *App) *cobra.Command {
@@ -35,7 +40,8 @@ func newRunCommand(app *App) *cobra.Command {
 		Short: "Run a command inside limits, and know why it ended",
 		Long:  runLong,
 		Example: `  lictor run -m 4G -t 2h -- python3 train.py --epochs 10
-  lictor run --analysis-id SDA-117 -- make -j8`,
+  lictor run --analysis-id SDA-117 -- make -j8
+  lictor run -d -t 8h -- python3 train.py`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return refused(app.run(cmd.Context(), o, args))
 		},
@@ -44,8 +50,9 @@ func newRunCommand(app *App) *cobra.Command {
 	flags := cmd.Flags()
 	flags.SetInterspersed(false) // what follows the command belongs to it
 	o.add(flags)
+	flags.BoolVarP(&o.detach, "detach", "d", false, "return once it runs, and print the run id; lictor logs has its output")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "do not say on stderr why it was forced to end")
-	flags.BoolVar(&o.json, "json", false, "say it as the run record in JSON, on stderr: stdout is the command's")
+	flags.BoolVar(&o.json, "json", false, "say it as the run record in JSON, on stderr: stdout is the command's; with -d, the run id in JSON")
 	flags.StringVar(&o.resultFile, "result-file", "", "write the run record in JSON to this file when the run has ended")
 	return cmd
 }
@@ -62,6 +69,13 @@ func refused(err error) error {
 func (a *App) run(ctx context.Context, o *runOptions, args []string) error {
 	if len(args) == 0 {
 		return withHint(errors.New("run: no command given"), "lictor run -- COMMAND")
+	}
+	if o.detach && a.handed == nil {
+		spec, _, err := a.spec(&o.launchOptions, args)
+		if err != nil {
+			return err
+		}
+		return a.detach(ctx, o, spec)
 	}
 	debug.SetGCPercent(-1) // a launch leaves no garbage worth collecting; calmDown ends this
 	l, err := scope.NewLauncher(scope.Manager(a.Mode()))
@@ -81,12 +95,14 @@ func (a *App) run(ctx context.Context, o *runOptions, args []string) error {
 	k := a.newKeeping(l, run)
 	defer k.close()
 	signals := catchSignals()
+	signals.stops = a.handed != nil
 	defer signals.release()
 	s, err := k.launch(ctx, spec)
 	if err != nil {
 		return explainLaunch(a.Mode(), err)
 	}
 	defer s.Close()
+	a.handed.answer(nil)
 	stop := k.calmDown()
 	finished, err := k.keep(ctx, s, signals)
 	stop()
@@ -104,7 +120,7 @@ func (a *App) run(ctx context.Context, o *runOptions, args []string) error {
 // tellEnd says on stderr why a run was forced to end, and nothing otherwise.
 func (a *App) tellEnd(run *events.Run, o *runOptions) {
 	switch {
-	case o.json:
+	case o.json && a.handed == nil:
 		_ = writeJSON(a.Stderr, run)
 	case !o.quiet && run.Reason != events.ReasonNone:
 		a.talk("%s. lictor why %s tells more", run.Summary(), shortID(run.Run))

@@ -26,7 +26,7 @@ func newShowCommand(app *App) *cobra.Command {
 		Use:   "show RUN",
 		Short: "Print the record of a run for programs",
 		Long:  showLong,
-		Args:  exactly(1, "one run"),
+		Args:  exactlyOne("one run"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return app.read(cmd.Context(), func(ctx context.Context, s events.Store) error { return app.show(ctx, s, args[0], o) })
 		},

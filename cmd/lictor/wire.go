@@ -49,6 +49,9 @@ type App struct {
 
 	tune func(*watcher.Keeper) // looks at a keeper before it begins; nil but in tests of its death
 
+	args   []string // the command line, without argv[0]
+	handed *handed  // what the caller of `run -d` handed over; nil but in the service that launches such a run
+
 	system, user bool // flags --system and --user
 }
 

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/scidex/lictor/scope"
+	"golang.org/x/sys/unix"
+)
+
+// A detached run is launched by a service that systemd starts for it. Caller and service talk over a socket pair, of which
+// the service gets one end as standard input, through systemd:
+//
+//	caller  ── handover: run id, command line, environment, directory ──▶ service: lictor launch
+//	caller  ◀── answer: it runs, or the error and its exit status ──────── service
+//
+// Nothing of it is a property of the unit, which everybody could read over D-Bus, an argument, which everybody could see in
+// /proc, or a file, which could be left behind: environments hold secrets. Whoever of the two dies, the other reads end of
+// file.
+
+// handover is what the caller tells the service. Bytes, not strings: what a process inherits need not be UTF-8, and JSON
+// must not mend it.
+type handover struct {
+	Run  scope.RunID `json:"run"`
+	Args [][]byte    `json:"args"` // the whole command line of lictor, without argv[0]
+	Env  [][]byte    `json:"env"`
+	Dir  []byte      `json:"dir"`
+}
+
+// answer is what the service tells the caller: nothing if the analysis runs, else the error as it is to be reported.
+type answer struct {
+	Code  int    `json:"code,omitempty"`
+	Error string `json:"error,omitempty"`
+	Hint  string `json:"hint,omitempty"`
+}
+
+// newHandover describes this process.
+func newHandover(run scope.RunID, args []string) (handover, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return handover{}, fmt.Errorf("working directory: %w", err)
+	}
+	return handover{Run: run, Args: toBytes(args), Env: toBytes(os.Environ()), Dir: []byte(dir)}, nil
+}
+
+func toBytes(list []string) [][]byte {
+	out := make([][]byte, len(list))
+	for i, s := range list {
+		out[i] = []byte(s)
+	}
+	return out
+}
+
+func toStrings(list [][]byte) []string {
+	out := make([]string, len(list))
+	for i, b := range list {
+		out[i] = string(b)
+	}
+	return out
+}
+
+// answerOf is an error as an answer, and nil as none.
+func answerOf(err error) answer {
+	if err == nil {
+		return answer{}
+	}
+	return answer{Code: codeOf(err), Error: err.Error(), Hint: hintOf(err)}
+}
+
+// err is the reverse of answerOf.
+func (a answer) err() error {
+	if a == (answer{}) {
+		return nil
+	}
+	err := withCode(a.Code, errors.New(a.Error))
+	if a.Hint == "" {
+		return err
+	}
+	return withHint(err, a.Hint)
+}
+
+// socketPair returns two ends of a private connection. Neither is inherited by accident.
+func socketPair() (ours, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socket pair: %w", err)
+	}
+	_ = unix.SetNonblock(fds[0], true) // so that deadlines work; it cannot fail
+	return os.NewFile(uintptr(fds[0]), "handover"), os.NewFile(uintptr(fds[1]), "handover"), nil
+}
+
+// errNoAnswer says that the service ended, or was ended, before it could say how the launch went.
+var errNoAnswer = errors.New("the launcher service ended before it had started the run")
+
+// converse tells the service what to launch and returns its answer, or ctx's error when that is done first.
+func converse(ctx context.Context, conn *os.File, h handover) error {
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	var a answer
+	err := json.NewEncoder(conn).Encode(h)
+	if err == nil {
+		err = json.NewDecoder(conn).Decode(&a)
+	}
+	switch {
+	case err == nil:
+		return a.err()
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET):
+		return errNoAnswer
+	}
+	return fmt.Errorf("launcher service: %w", err)
+}
+
+// handed is the service's side of a handover.
+type handed struct {
+	handover
+	conn *os.File // nil once it has been answered
+}
+
+// receive reads a handover.
+func receive(conn *os.File) (*handed, error) {
+	h := &handed{conn: conn}
+	if err := json.NewDecoder(conn).Decode(&h.handover); err != nil {
+		return nil, fmt.Errorf("handover: %w", err)
+	}
+	if !h.Run.Valid() {
+		return nil, fmt.Errorf("handover: %q is no run id", h.Run)
+	}
+	return h, nil
+}
+
+// answer tells the caller how the launch went. Only the first one counts; a caller that is gone misses it, and the run
+// goes on: it is on record.
+func (h *handed) answer(err error) {
+	if h == nil || h.conn == nil {
+		return
+	}
+	_ = json.NewEncoder(h.conn).Encode(answerOf(err))
+	_ = h.conn.Close()
+	h.conn = nil
+}
