@@ -16,7 +16,7 @@ import (
 // Fleet keeps many runs with one inotify instance and one timer. A run about which nothing happens costs memory and
 // descriptors, and no processor time at all: a goroutine works for it only while it has a turn to take.
 //
-// It is the only place in this package that starts goroutines.
+// Besides it only the process table starts goroutines, for files that may block.
 type Fleet struct {
 	log      *slog.Logger
 	notifier *Notifier // nil: every run is polled

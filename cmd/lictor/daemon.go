@@ -225,11 +225,7 @@ func (d *daemon) take(ctx context.Context, id scope.RunID) bool {
 
 // later has a run looked at again.
 func (d *daemon) later(ctx context.Context, id scope.RunID, pause time.Duration) {
-	t := time.NewTimer(pause)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
+	if sleep(ctx, pause) != nil {
 		return
 	}
 	select {

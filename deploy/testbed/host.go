@@ -91,20 +91,18 @@ func installPackages(ctx context.Context, packages []string) error {
 	return nil
 }
 
-const defaultMirror = "http://deb.debian.org/debian"
-
 // mirror is the Debian archive that images are made from: LICTOR_TESTBED_MIRROR, else the one that the host's own
-// apt uses, else the public one.
-func mirror(ctx context.Context) string {
+// apt uses, else none: mmdebstrap then takes Debian's public one.
+func mirror(ctx context.Context) []string {
 	if m := os.Getenv("LICTOR_TESTBED_MIRROR"); m != "" {
-		return m
+		return []string{m}
 	}
 	out, err := exec.CommandContext(ctx, "apt-get", "indextargets", "--format", "$(REPO_URI)",
 		"Origin: Debian", "Label: Debian", "Identifier: Packages").Output()
 	if fields := strings.Fields(string(out)); err == nil && len(fields) > 0 {
-		return fields[0]
+		return fields[:1]
 	}
-	return defaultMirror
+	return nil
 }
 
 // sshKey returns the path of the private key for the guests, made on first use, and the text of its public half.

@@ -101,7 +101,8 @@ func debstrap(ctx context.Context, p *progress, suite, root string, env ...strin
 	if err != nil {
 		return err
 	}
-	args := append(slices.Clone(debstrapOptions), "--include="+strings.Join(packages, ","), suite, root, mirror(ctx))
+	args := append(slices.Clone(debstrapOptions), "--include="+strings.Join(packages, ","), suite, root)
+	args = append(args, mirror(ctx)...)
 	cmd := exec.CommandContext(ctx, "mmdebstrap", args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = p, p

@@ -1,4 +1,4 @@
-// Testbed makes throw-away Debian guests with a real systemd and cgroup v2, and runs Go tests in them.
+// Command testbed makes throw-away Debian guests with a real systemd and cgroup v2, and runs Go tests in them.
 //
 // # Theory of operation
 //
@@ -16,10 +16,10 @@
 // go over ssh, whose ciphers are slow there, but over a TCP connection that the guest opens to the host (10.0.2.2)
 // and that carries one stream.
 //
-// "run" is what make calls: it lists the packages with integration tests, boots the guests and starts, for each of
-// them, one "go test -exec 'testbed exec'". The go command compiles on the host; exec, its child, ships one test
-// binary, runs it as root in the guest in a scope of its own, streams its output, passes signals and the exit status
-// on, and adds the numbers of tests passed, failed and skipped to the tally that run reads at the end.
+// "run" is what make calls: it lists the packages with integration tests, each after those that it is made of, compiles
+// their test binaries on the host while the guests boot, ships one after the other into each guest, runs it there as root
+// in a scope of its own, streams its output, and says at the very end what failed. "exec" is the same for one binary, for
+// "go test -exec".
 package main
 
 import (
