@@ -23,10 +23,15 @@ type Stat struct {
 	RSSPages   int64
 	// KernelThread says that the kernel made it for itself: it has no program and cannot be confined.
 	KernelThread bool
+	// Exiting says that it is past its last instruction of its own, though it may not be a zombie for a while.
+	Exiting bool
 }
 
-// kernelThread is PF_KTHREAD of the kernel's include/linux/sched.h.
-const kernelThread = 0x00200000
+// Flags of a process, PF_EXITING and PF_KTHREAD of the kernel's include/linux/sched.h.
+const (
+	exiting      = 0x00000004
+	kernelThread = 0x00200000
+)
 
 // ReadStat reads /proc/PID/stat. It returns [ErrNoProcess] if there is no such process. It does not block on the process's
 // memory map, as cmdline and environ can.
@@ -104,6 +109,7 @@ func ParseStat(b []byte) (Stat, error) {
 		RSSPages:   int64(p.int(fieldRSSPages)),
 
 		KernelThread: p.uint(fieldFlags)&kernelThread != 0,
+		Exiting:      p.uint(fieldFlags)&exiting != 0,
 	}
 	if p.err != nil {
 		return Stat{}, p.err

@@ -25,6 +25,9 @@ func (k *Keeper) Finish(ctx context.Context) (*events.Run, error) {
 	if last != nil {
 		e.Exit, e.LeaderAt, e.Alive = &last.Exit, last.Boottime, last.Alive
 	}
+	if at, _ := k.end(false); at != nil {
+		e.Removed = k.Clock.Boottime() - k.Clock.Now().Sub(*at)
+	}
 	return k.conclude(ctx, e, nil)
 }
 
@@ -150,7 +153,7 @@ func (k *Keeper) finished(ctx context.Context, e Evidence, v Verdict, s *session
 	run.Usage = events.Usage{MemoryPeakBytes: u.peak, CPUSeconds: u.cpu, TasksPeak: u.tasks}
 	run.EndedAt, run.Usage.WallSeconds = k.end(s != nil)
 	run.Survivors = k.survivors(ctx)
-	run.Escalation = k.escalation(ctx, e, v, s.seenSteps(), &run)
+	run.Escalation = escalation(e, v, s.seenSteps(), &run)
 	run.Evidence = e.sources()
 	if k.Advise != nil {
 		run.Advice = k.Advise(&run)
@@ -193,15 +196,9 @@ func (k *Keeper) survivors(ctx context.Context) []events.Process {
 }
 
 // escalation lists the steps that ended the run: systemd's as they were seen, ours as they were recorded.
-func (k *Keeper) escalation(ctx context.Context, e Evidence, v Verdict, steps []events.Step, run *events.Run) []events.Step {
-	if len(e.Intents) > 0 {
-		list, err := k.Recorder.Events(ctx, events.EventQuery{Run: run.Run, Kinds: []events.Kind{events.KindTerm, events.KindKill}})
-		if err != nil {
-			k.Log.Warn("steps not read", logRun, run.Run, logError, err)
-		}
-		for _, ev := range list {
-			steps = append(steps, events.Step{Step: string(ev.Kind), At: ev.At, By: "lictor"})
-		}
+func escalation(e Evidence, v Verdict, steps []events.Step, run *events.Run) []events.Step {
+	for _, i := range e.Intents {
+		steps = append(steps, i.Steps...)
 	}
 	if len(steps) == 0 && v.By != "systemd" {
 		return nil

@@ -14,11 +14,11 @@ func oomDetail(ev events.Event) (d events.OOMDetail, ok bool) {
 	return d, json.Unmarshal(ev.Detail, &d) == nil
 }
 
-// isDying reports whether a process is ending or about to: it is a zombie, or SIGKILL is on its way to it. One that is not
-// there any more is.
+// isDying reports whether a process is ending or about to: it is a zombie, the kernel takes it apart (on a busy machine that
+// is no instant), or SIGKILL is on its way to it. One that is not there any more is.
 func isDying(pid int) bool {
 	st, err := cgroup.ReadStat(pid)
-	if err != nil || st.State == 'Z' || st.State == 'X' {
+	if err != nil || st.Exiting || st.State == 'Z' || st.State == 'X' {
 		return true
 	}
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")

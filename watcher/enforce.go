@@ -123,6 +123,9 @@ func (e *Enforcer) Step(ctx context.Context) (wake time.Duration, over bool) {
 func (e *Enforcer) terminate(ctx context.Context) {
 	sent := e.signal(unix.SIGTERM)
 	e.term = append(e.term, sent...)
+	if len(sent) > 0 {
+		e.addStep(events.KindTerm)
+	}
 	e.outcome(len(sent) > 0)
 	if frozen, err := e.Ledger.Frozen(); err == nil && frozen {
 		e.thaw()
@@ -149,6 +152,10 @@ func (e *Enforcer) thaw() {
 // killAll sends SIGKILL to everybody at once, through the directory of the ledger.
 func (e *Enforcer) killAll(ctx context.Context) {
 	pids, _ := e.Ledger.AllProcs()
+	if e.esc.Tries == 1 && len(pids) > 0 {
+		e.addStep(events.KindKill)
+		_ = e.intent.mark(e.Ledger, e.intent.name()) // before it is felt: nobody may be left to wait for us
+	}
 	if err := e.Ledger.Kill(); err != nil && !errors.Is(err, cgroup.ErrGone) {
 		e.Log.Warn("kill", logError, err)
 		return
@@ -186,6 +193,10 @@ func (e *Enforcer) outcome(felt bool) {
 		e.intent.Outcome = OutcomeSent
 	}
 	_ = e.intent.mark(e.Ledger, e.intent.name())
+}
+
+func (e *Enforcer) addStep(kind events.Kind) {
+	e.intent.Steps = append(e.intent.Steps, events.Step{Step: string(kind), At: e.Clock.Now().UTC(), By: "lictor"})
 }
 
 func (e *Enforcer) step(ctx context.Context, kind events.Kind, signal string, pids []int) {

@@ -22,6 +22,8 @@ type Evidence struct {
 	Exit     *Exit         // nil: its parent was not there to see
 	LeaderAt time.Duration // when the main process was found to have ended; 0 is not known
 
+	Removed time.Duration // when systemd removed the scope's cgroup, of a run whose end nobody saw; 0 is not known
+
 	Ledger    Counters // read when the scope was empty
 	LedgerErr error
 	// Alive are the counters as of the last look at which the main process was alive: what was added since may have ended it.
@@ -110,7 +112,7 @@ func (e Evidence) above(path string) bool {
 // kernelSaysEnough reports whether the kernel log need not be read again for those who were killed since Alive.
 func (e Evidence) kernelSaysEnough() bool {
 	if e.Exit != nil && e.Exit.Signal == syscall.SIGKILL {
-		return e.victim(e.LeaderPID)
+		return e.named(e.LeaderPID)
 	}
 	return len(e.Kills) > 0
 }

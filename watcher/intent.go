@@ -31,6 +31,8 @@ type Intent struct {
 	Processes []events.Process `json:"processes,omitempty"`
 	// Owner is who was gone, of an abandoned intent.
 	Owner *events.Process `json:"owner,omitempty"`
+	// Steps are the signals so far, on the ledger for whoever writes the record: it may do so before the author can say.
+	Steps []events.Step `json:"steps,omitempty"`
 	// Outcome is empty until the signal was sent, then "sent", or "void" if nobody was there to get it.
 	Outcome string `json:"outcome,omitempty"`
 }

@@ -75,7 +75,7 @@ func (e Evidence) causes(v Verdict) []cause {
 	if e.timedOut() {
 		cs = append(cs, cause{events.ReasonTimeout, "systemd", e.Started + e.RuntimeMax})
 	}
-	if e.stoppedBySystemd() {
+	if e.stoppedBySystemd(v.TerminalOOM) {
 		cs = append(cs, cause{events.ReasonStop, "systemd", e.stopAt()})
 	}
 	if v.TerminalOOM {
@@ -113,8 +113,11 @@ func (e Evidence) timedOut() bool {
 		return false
 	}
 	felt := e.end()
-	if e.Deactivating != 0 {
+	switch {
+	case e.Deactivating != 0:
 		felt = e.Deactivating
+	case e.LeaderAt == 0 && e.Removed != 0:
+		felt = e.Removed
 	}
 	return felt >= e.Started+e.RuntimeMax-clockSlack
 }
@@ -124,15 +127,19 @@ func (e Evidence) timedOut() bool {
 const clockSlack = 100 * time.Millisecond
 
 // stoppedBySystemd: a live scope gets no other job than stop, and nothing else makes it deactivate while its Result stays
-// success. Afterwards systemd forgets the unit, or keeps it as failed by timeout if SIGTERM was not obeyed.
-func (e Evidence) stoppedBySystemd() bool {
-	if e.UnitErr != nil || (e.Deactivating == 0 && !e.Unit.StopJob) {
+// success. Afterwards systemd forgets the unit, or keeps it as failed by timeout if SIGTERM was not obeyed. It deactivates
+// after an out-of-memory kill too (OOMPolicy), and its Result, which says so, does not survive a daemon-reexec; but for that
+// there is no job.
+func (e Evidence) stoppedBySystemd(terminalOOM bool) bool {
+	switch {
+	case e.UnitErr != nil:
+		return false
+	case e.Unit.Known && e.Unit.Result == "timeout":
+		return !e.timedOut()
+	case e.Unit.Known && e.Unit.Result != "success":
 		return false
 	}
-	if !e.Unit.Known || e.Unit.Result == "success" {
-		return true
-	}
-	return e.Unit.Result == "timeout" && !e.timedOut()
+	return e.Unit.StopJob || e.Deactivating != 0 && !terminalOOM
 }
 
 // stopAt is when systemd began to stop the scope. A job that was only seen when it had ended began before the main process
@@ -150,26 +157,26 @@ func (e Evidence) terminalOOM() bool {
 	if e.LedgerErr != nil {
 		return false
 	}
+	if e.named(e.LeaderPID) { // nobody survives being a victim, whatever a look before its end took it for
+		return e.Exit == nil || e.Exit.Signal == syscall.SIGKILL
+	}
 	since := e.Ledger.Since(e.Alive)
 	if since.OOMKill == 0 && since.OOMGroupKill == 0 {
 		return false
 	}
 	if e.Exit == nil { // a group kill takes the main process with it; a single kill may have been anybody
-		return since.OOMGroupKill > 0 || e.victim(e.LeaderPID)
+		return since.OOMGroupKill > 0
 	}
 	if e.Exit.Signal != syscall.SIGKILL {
 		return false
 	}
-	return since.OOMGroupKill > 0 || e.victim(e.LeaderPID) || !e.kernelNamesAll(since.OOMKill)
+	return since.OOMGroupKill > 0 || !e.kernelNamesAll(since.OOMKill)
 }
 
-func (e Evidence) victim(pid int) bool {
-	for _, k := range e.Kills {
-		if k.PID == pid {
-			return true
-		}
-	}
-	return false
+// named reports whether the kernel log names a process of the run as killed for memory.
+func (e Evidence) named(pid int) bool {
+	is := func(k KernelKill) bool { return k.PID == pid }
+	return slices.ContainsFunc(e.Kills, is) || slices.ContainsFunc(e.Earlier, is)
 }
 
 // kernelNamesAll reports whether the kernel log is known to name as many victims as were counted, so that one who is not

@@ -174,6 +174,21 @@ func TestDecide(t *testing.T) {
 			e.Unit, e.Intents = timeoutState, []Intent{intent(102, events.ReasonStop, "uid 0")}
 		}), killed(events.ReasonTimeout, "systemd")},
 		{"stopped by systemd", ended(20, signaled(syscall.SIGTERM), func(e *Evidence) { e.Deactivating = at(19) }), killed(events.ReasonStop, "systemd")},
+		{"own limit, and systemd sees it before we are told", ended(5, signaled(syscall.SIGKILL), func(e *Evidence) {
+			e.Ledger, e.Deactivating = ownKill, at(4.9)
+		}), oom(events.ReasonOOM, LimitOwn)},
+		{"stopped by systemd, then the own limit", ended(5, signaled(syscall.SIGKILL), func(e *Evidence) {
+			e.Ledger, e.Deactivating, e.Unit.StopJob = ownKill, at(4.9), true
+		}), with(killed(events.ReasonStop, "systemd"), LimitOwn, true)},
+		{"a victim that looked alive after the kill was counted", ended(5, signaled(syscall.SIGKILL), func(e *Evidence) {
+			e.Ledger, e.Alive, e.Earlier, e.KernelErr = singleKill, singleKill, []KernelKill{{PID: e.LeaderPID, Comm: "python3"}}, nil
+		}), oom(events.ReasonOOM, LimitOwn)},
+		{"nobody saw the end, at the limit", ended(20, nil, func(e *Evidence) {
+			e.LeaderAt, e.Unit, e.Removed = 0, timeoutState, at(100)
+		}), killed(events.ReasonTimeout, "systemd")},
+		{"nobody saw the end, before the limit", ended(20, nil, func(e *Evidence) {
+			e.LeaderAt, e.Unit, e.Removed = 0, timeoutState, at(30)
+		}), killed(events.ReasonStop, "systemd")},
 		{"stopped by systemd, seen only by its job", ended(20, exited(0), func(e *Evidence) { e.Unit.StopJob = true }), killed(events.ReasonStop, "systemd")},
 		{"abandoned", ended(20, signaled(syscall.SIGTERM), func(e *Evidence) { e.Intents = []Intent{intent(19, events.ReasonAbandoned, "lictor")} }),
 			killed(events.ReasonAbandoned, "lictor")},

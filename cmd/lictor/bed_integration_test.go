@@ -222,8 +222,18 @@ func (b *bed) wantRun(run *events.Run, state events.State, reason events.Reason,
 	b.Helper()
 	if run.State != state || run.Reason != reason || run.By != by {
 		text, _ := json.MarshalIndent(run, "", " ")
-		b.Errorf("verdict %s %q by %q, want %s %q by %q\n%s", run.State, run.Reason, run.By, state, reason, by, text)
+		b.Errorf("verdict %s %q by %q, want %s %q by %q: %s\n%s", run.State, run.Reason, run.By, state, reason, by,
+			evidence(run), text)
 	}
+}
+
+// evidence is the evidence of a record in one line.
+func evidence(run *events.Run) string {
+	var list []string
+	for _, e := range run.Evidence {
+		list = append(list, e.Source+" "+e.Why+strings.ReplaceAll(string(e.Values), `"`, ""))
+	}
+	return strings.Join(list, "; ")
 }
 
 // open reads the store of the test.

@@ -26,8 +26,8 @@ type packageFailure struct {
 	tests []failure
 }
 
-// failureLines bounds what the summary repeats of what a failed test said.
-const failureLines = 6
+// failureLines bounds what the summary repeats of what a failed test said: the end of a log is often all that is kept.
+const failureLines = 2
 
 // String says it all again in few lines: whoever reads only the end of a long log is told what failed and how.
 func (f packageFailure) String() string {
@@ -37,11 +37,10 @@ func (f packageFailure) String() string {
 		fmt.Fprintf(&b, "\n  %s", t.test)
 		lines := 0
 		for line := range strings.Lines(t.said) {
-			if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "--- PASS") {
+			if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "--- ") {
 				continue
 			}
 			if lines++; lines > failureLines {
-				b.WriteString("\n    …")
 				break
 			}
 			fmt.Fprintf(&b, "\n    %.300s", line)

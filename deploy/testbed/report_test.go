@@ -16,7 +16,7 @@ func TestPackageFailureNamesTestsAndReasons(t *testing.T) {
 		},
 	}
 	want := "example.org/p: exit status 1\n  TestA\n    a_test.go:4: got 1, want 2\n  TestB" +
-		strings.Repeat("\n    b_test.go:5: again", failureLines) + "\n    …"
+		strings.Repeat("\n    b_test.go:5: again", failureLines)
 	if got := f.String(); got != want {
 		t.Errorf("failure is %q, want %q", got, want)
 	}
