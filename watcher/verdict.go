@@ -158,7 +158,7 @@ func (e Evidence) terminalOOM() bool {
 		return false
 	}
 	if e.named(e.LeaderPID) { // nobody survives being a victim, whatever a look before its end took it for
-		return e.Exit == nil || e.Exit.Signal == syscall.SIGKILL
+		return e.Exit == nil || e.Exit.Signal == syscall.SIGKILL || e.Exit.Signal == syscall.SIGTERM
 	}
 	since := e.Ledger.Since(e.Alive)
 	if since.OOMKill == 0 && since.OOMGroupKill == 0 {
@@ -167,10 +167,15 @@ func (e Evidence) terminalOOM() bool {
 	if e.Exit == nil { // a group kill takes the main process with it; a single kill may have been anybody
 		return since.OOMGroupKill > 0
 	}
-	if e.Exit.Signal != syscall.SIGKILL {
-		return false
+	switch e.Exit.Signal {
+	case syscall.SIGKILL:
+		return since.OOMGroupKill > 0 || !e.kernelNamesAll(since.OOMKill)
+	case syscall.SIGTERM:
+		// The kernel counts a kill before it sends the signal, and systemd, woken by the count, sends SIGTERM (OOMPolicy). On
+		// a busy machine that one can be first; the kernel's then finds the process dying.
+		return since.OOMGroupKill > 0
 	}
-	return since.OOMGroupKill > 0 || !e.kernelNamesAll(since.OOMKill)
+	return false
 }
 
 // named reports whether the kernel log names a process of the run as killed for memory.

@@ -92,6 +92,12 @@ func TestDecide(t *testing.T) {
 		{"adopted, but its exit is known", ended(5, exited(3), adopted(func(e *Evidence) { e.LeaderAt = at(5) })), Verdict{State: events.StateFailed}},
 
 		{"own limit, all killed", ended(5, signaled(syscall.SIGKILL), func(e *Evidence) { e.Ledger = ownKill }), oom(events.ReasonOOM, LimitOwn)},
+		{"own limit, systemd's SIGTERM is faster than the kernel's SIGKILL", ended(5, signaled(syscall.SIGTERM), func(e *Evidence) { e.Ledger = ownKill }), oom(events.ReasonOOM, LimitOwn)},
+		{"the same, after somebody's stop", ended(5, signaled(syscall.SIGTERM), func(e *Evidence) {
+			e.Ledger, e.Intents = ownKill, []Intent{intent(4, events.ReasonStop, "uid 0")}
+		}), with(killed(events.ReasonStop, "uid 0"), LimitOwn, true)},
+		{"a worker killed, then somebody's SIGTERM", ended(5, signaled(syscall.SIGTERM), func(e *Evidence) { e.Ledger = singleKill }),
+			with(killed(events.ReasonSignal, "unknown"), LimitOwn, false)},
 		{"own limit, only the main process", ended(5, signaled(syscall.SIGKILL), func(e *Evidence) { e.Ledger = singleKill }), oom(events.ReasonOOM, LimitOwn)},
 		{"own limit, nobody saw the exit", ended(5, nil, func(e *Evidence) { e.Ledger, e.LeaderAt = ownKill, 0 }), oom(events.ReasonOOM, LimitOwn)},
 		{"a worker killed, exit unknown", ended(5, nil, func(e *Evidence) { e.Ledger, e.LeaderAt = singleKill, 0 }),
