@@ -64,7 +64,8 @@ type Run struct {
 	BootID     string            `json:"boot_id"`
 	Manager    string            `json:"manager"` // system or user
 	UID        uint32            `json:"uid"`
-	Adopted    bool              `json:"adopted,omitempty"` // it ran before lictor put it into a scope
+	Adopted    bool              `json:"adopted,omitempty"`  // it ran before lictor put it into a scope
+	Released   bool              `json:"released,omitempty"` // it lives on without limits, on somebody's word
 	Command    []string          `json:"command"`
 	Cwd        string            `json:"cwd"`
 	LeaderPID  *int              `json:"leader_pid"`

@@ -57,7 +57,19 @@ func (q RunQuery) sqlite() (string, []any, error) {
 	if !q.Until.IsZero() {
 		c.add("started_at < ?", nanos(q.Until))
 	}
+	if q.UID != nil {
+		c.add("uid = ?", *q.UID)
+	}
+	if q.Name != "" {
+		c.add("name = ? AND name <> ''", Clean(q.Name))
+	}
 	order := " ORDER BY started_at DESC, run DESC"
+	if q.Prefix != "" {
+		const beyond = "\U0010ffff" // sorts after every character of an id
+		prefix := Clean(string(q.Prefix))
+		c.add("run >= ? AND run < ?", prefix, prefix+beyond)
+		order = " ORDER BY run"
+	}
 	if q.Limit > 0 {
 		order += " LIMIT ?"
 		c.args = append(c.args, q.Limit)
@@ -86,6 +98,9 @@ func (q EventQuery) sqlite() (string, []any) {
 	}
 	if q.After > 0 {
 		c.add("position > ?", q.After)
+	}
+	if q.UID != nil {
+		c.add("EXISTS (SELECT 1 FROM watchdog_processes p WHERE p.run = watchdog_events.run AND p.uid = ?)", *q.UID)
 	}
 	order := "position"
 	if !q.Since.IsZero() {

@@ -28,6 +28,11 @@ type Store interface {
 	// ended already End writes nothing and returns ErrAlreadyEnded. r.State must be final.
 	End(ctx context.Context, r *Run, es ...Event) error
 
+	Reader
+}
+
+// Reader is the reading half of a Store.
+type Reader interface {
 	// Run returns the record of one run by its exact id, or ErrNotFound.
 	Run(ctx context.Context, id RunID) (*Run, error)
 	// Resolve finds the run that a person means: an exact id, else the latest run of an analysis id or a name, else an
@@ -54,6 +59,9 @@ type RunQuery struct {
 	Command []string
 	Since   time.Time // started at or after
 	Until   time.Time // started before
+	UID     *uint32   // of this user
+	Prefix  RunID     // whose id begins so; then in the order of the ids
+	Name    string
 	Limit   int
 }
 
@@ -65,8 +73,9 @@ type EventQuery struct {
 	KillsOnly  bool // Event.IsKill
 	Since      time.Time
 	Until      time.Time
-	After      int64 // position returned as Cursor by an earlier call; only events stored later
-	Last       int   // the last n of those selected
+	After      int64   // position returned as Cursor by an earlier call; only events stored later
+	Last       int     // the last n of those selected
+	UID        *uint32 // of runs of this user
 	// Cursor, if not nil, receives the position of the last event returned (or After when there is none).
 	Cursor *int64
 }

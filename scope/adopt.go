@@ -15,12 +15,18 @@ import (
 // OnOwnerExit) plays no part; RuntimeMax counts from the adoption.
 type AdoptSpec struct {
 	Spec
+	PID   int
+	Asker Asker
+}
+
+// Asker is on whose word processes are adopted: an ordinary user's own only. The zero value is this process.
+type Asker struct {
 	PID int
+	UID uint32
 }
 
 // adopted is what a Scope knows of processes that ran before.
 type adopted struct {
-	uid    uint32 // of the main process
 	family family // as it was found, with the cgroups that it came from
 }
 
@@ -40,13 +46,15 @@ func (l *Launcher) Adopt(ctx context.Context, spec AdoptSpec) (*Scope, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, launchTimeout)
 	defer cancel()
-	who := newAdopter(l.manager, spec.Run)
+	if spec.Asker.PID == 0 {
+		spec.Asker = Asker{os.Getpid(), uint32(os.Getuid())}
+	}
+	who := newAdopter(l.manager, spec.Run, spec.Asker)
 	leader, err := l.adoptable(spec.PID, who)
 	if err != nil {
 		return nil, err
 	}
-	s := &Scope{Spec: spec.Spec, Leader: leader.id(), l: l,
-		adopted: &adopted{uid: leader.UID, family: family{leader.PID: leader}}}
+	s := &Scope{Spec: spec.Spec, Leader: leader.id(), l: l, uid: leader.UID, adopted: &adopted{family: family{leader.PID: leader}}}
 	if err := l.takeIn(ctx, s, who); err != nil {
 		return nil, oneLine(err, s.GiveBack(ctx))
 	}
@@ -309,10 +317,11 @@ func (l *Launcher) makeDismissed(ctx context.Context, run RunID, pids []int) (*c
 	return nil, fmt.Errorf("unit %q: %w", run.dismissed(), cgroup.ErrNoProcess)
 }
 
-// UID is whose run it is: of an adopted one the uid of its main process, else our own.
-func (s *Scope) UID() uint32 {
-	if s.adopted != nil {
-		return s.adopted.uid
+// LetGo ends the confinement of a run: its processes go into a scope without limits, and its units are removed. Nobody is
+// signalled. Its end must be on record before.
+func (l *Launcher) LetGo(ctx context.Context, led *Ledger) error {
+	if err := l.abandon(ctx, led.Run); err != nil {
+		return err
 	}
-	return uint32(os.Getuid())
+	return l.dismiss(ctx, led.Run, led.Group)
 }

@@ -19,7 +19,6 @@ import (
 type child struct {
 	cmd     *exec.Cmd
 	path    string
-	message []byte   // what to become
 	gate    *os.File // our end of the socket pair; nil once the barrier is open
 	arrived bool     // it said so
 }
@@ -54,7 +53,7 @@ func forkChild(s Spec, path string) (*child, error) {
 		ours.Close()
 		return nil, forkError(s, err)
 	}
-	return &child{cmd: cmd, path: path, message: barrier.Message(s.Args, s.Environment()), gate: ours}, nil
+	return &child{cmd: cmd, path: path, gate: ours}, nil
 }
 
 func forkError(s Spec, err error) error {
@@ -66,6 +65,14 @@ func forkError(s Spec, err error) error {
 		return &SpecError{"directory", s.Dir, "cannot be entered: " + p.Err.Error()}
 	}
 	return fmt.Errorf("fork: %w", p.Err)
+}
+
+// settle waits, where the scope has room for few tasks, until the child has started all of its threads.
+func (c *child) settle(ctx context.Context, s Spec) error {
+	if s.TasksMax == 0 || s.TasksMax > childThreads {
+		return nil
+	}
+	return c.arrive(ctx)
 }
 
 // arrive waits until the child is at the barrier, or until ctx ends.
@@ -96,16 +103,17 @@ func gateError(ctx context.Context, err error) error {
 	return fmt.Errorf("%w (%w)", ErrDied, err)
 }
 
-// open lets the child go and waits until it has become the analysis, or until ctx ends: a program on a file system that
+// open lets the child go and waits until it has become the analysis of s, or until ctx ends: a program on a file system that
 // hangs can keep execve for ever. The caller then discards the child.
-func (c *child) open(ctx context.Context) error {
+func (c *child) open(ctx context.Context, s Spec) error {
 	defer c.closeGate()
 	if err := c.arrive(ctx); err != nil {
 		return err
 	}
+	message := barrier.Message(s.Args, s.Environment())
 	var answer []byte
 	err := c.withGate(ctx, func(gate *os.File) (err error) {
-		if _, err = gate.Write(c.message); err != nil {
+		if _, err = gate.Write(message); err != nil {
 			return err
 		}
 		answer, err = io.ReadAll(gate)

@@ -26,8 +26,8 @@ var (
 	ErrDied = errors.New("the process died before it was let go")
 )
 
-// ErrNotChild says that the exit status and the signals of a run are not ours: it was adopted, and has a parent of its own.
-var ErrNotChild = errors.New("the process was adopted; it is not our child")
+// ErrNotChild says that the exit status and the signals of a run are not ours: its main process has a parent of its own.
+var ErrNotChild = errors.New("the process is not our child")
 
 // AdoptError is a process that cannot be adopted. Nothing was done, or all of it was undone.
 type AdoptError struct {

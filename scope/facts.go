@@ -35,6 +35,7 @@ type Facts struct {
 	UID        uint32            `json:"uid"`
 	BootID     string            `json:"boot_id"`
 	Leader     ProcessID         `json:"leader"`
+	Launcher   ProcessID         `json:"launcher,omitzero"` // the parent of the leader; zero if it was adopted
 	StartedAt  time.Time         `json:"started_at"`
 	Started    time.Duration     `json:"started_boottime_ns"`            // CLOCK_BOOTTIME
 	Deadline   *time.Duration    `json:"deadline_boottime_ns,omitempty"` // CLOCK_BOOTTIME; nil is none

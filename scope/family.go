@@ -81,16 +81,21 @@ type adopter struct {
 	run       RunID // for which
 }
 
-func newAdopter(m Manager, run RunID) adopter {
-	a := adopter{pid: os.Getpid(), ancestors: map[int]bool{}, uid: uint32(os.Getuid()), manager: m, run: run}
-	for pid := os.Getppid(); pid > 0 && !a.ancestors[pid]; {
-		a.ancestors[pid] = true
-		st, err := cgroup.ReadStat(pid)
-		if err != nil {
-			break
+// newAdopter is who adopts on somebody's word: neither this process nor that of the asker, nor what they run below, may be
+// taken in.
+func newAdopter(m Manager, run RunID, asker Asker) adopter {
+	a := adopter{pid: os.Getpid(), ancestors: map[int]bool{}, uid: asker.UID, manager: m, run: run}
+	for _, pid := range []int{os.Getppid(), asker.PID} {
+		for pid > 0 && !a.ancestors[pid] {
+			a.ancestors[pid] = true
+			st, err := cgroup.ReadStat(pid)
+			if err != nil {
+				break
+			}
+			pid = st.PPID
 		}
-		pid = st.PPID
 	}
+	delete(a.ancestors, a.pid) // which has a reason of its own
 	return a
 }
 

@@ -62,7 +62,7 @@ func TestLaunch(t *testing.T) {
 	defer led.Group.Close()
 	deadline := s.Started + DefaultRuntimeMax
 	boot, _ := cgroup.BootID()
-	want := Facts{Run: s.Spec.Run, AnalysisID: spec.AnalysisID, UID: uint32(os.Getuid()), BootID: boot, Leader: s.Leader,
+	want := Facts{Run: s.Spec.Run, AnalysisID: spec.AnalysisID, UID: uint32(os.Getuid()), BootID: boot, Leader: s.Leader, Launcher: s.Launcher,
 		StartedAt: s.StartedAt.UTC().Round(0), Started: s.Started, Deadline: &deadline, MemoryMax: DefaultMemoryMax, TasksMax: 50,
 		Grace: DefaultGrace, OOMPolicy: OOMKill, Owner: s.Keeper, OwnerExit: OwnerKill, Ancestors: s.Ancestors, Store: spec.Store, Command: spec.Args}
 	if diff := cmp.Diff(want, led.Facts); diff != "" || !led.HasFacts || led.Keeper != s.Keeper || !led.Keeper.Alive() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"strconv"
 	"strings"
@@ -66,14 +67,7 @@ func (l *Launcher) FS() cgroup.FS { return l.fs }
 // it has run. Errors: *SpecError (nothing was done), *ExecError (it cannot be executed), ErrNoManager, ErrNotConfined,
 // ErrDied and whatever systemd says; after every one of them there is no process and no unit left.
 func (l *Launcher) Launch(ctx context.Context, spec Spec) (*Scope, error) {
-	spec = spec.withDefaults()
-	if err := spec.Validate(); err != nil {
-		return nil, err
-	}
-	if spec.Owner != (ProcessID{}) && !spec.Owner.Alive() {
-		return nil, &SpecError{"owner", strconv.Itoa(spec.Owner.PID), "no such process (any more)"}
-	}
-	program, err := lookPath(spec)
+	spec, program, err := spec.launchable()
 	if err != nil {
 		return nil, err
 	}
@@ -88,49 +82,71 @@ func (l *Launcher) Launch(ctx context.Context, spec Spec) (*Scope, error) {
 		<-connected //nolint:errcheck // it was called off
 		return nil, err
 	}
-	s := &Scope{Spec: spec, l: l, child: c}
+	s := &Scope{Spec: spec, l: l, child: c, uid: uint32(os.Getuid()), prepared: l.Prepared}
 	if err := <-connected; err != nil {
 		l.takeBack(ctx, s)
 		return nil, err
 	}
-	if spec.TasksMax != 0 && spec.TasksMax <= childThreads {
-		err = c.arrive(ctx)
-	}
+	err = c.settle(ctx, spec)
 	if err == nil {
 		err = l.confine(ctx, s)
 	}
-	if err != nil {
-		l.takeBack(ctx, s)
-		return nil, err
+	if err == nil {
+		err = c.open(ctx, spec)
 	}
-	if err := c.open(ctx); err != nil {
+	if err != nil {
 		l.takeBack(ctx, s)
 		return nil, err
 	}
 	return s, nil
 }
 
+// launchable is s with its defaults and the program that it starts, if it can be launched.
+func (s Spec) launchable() (spec Spec, program string, err error) {
+	s = s.withDefaults()
+	if err := s.Validate(); err != nil {
+		return s, "", err
+	}
+	if err := s.ownerLives(); err != nil {
+		return s, "", err
+	}
+	program, err = lookPath(s)
+	return s, program, err
+}
+
+func (s Spec) ownerLives() error {
+	if s.Owner != (ProcessID{}) && !s.Owner.Alive() {
+		return &SpecError{"owner", strconv.Itoa(s.Owner.PID), "no such process (any more)"}
+	}
+	return nil
+}
+
 // confine makes the units, verifies them and writes the facts on the ledger, while Prepared does its part.
 func (l *Launcher) confine(ctx context.Context, s *Scope) error {
 	var err error
-	if s.Leader, err = identify(s.child.cmd.Process.Pid); err != nil {
-		return ErrDied
+	if s.child != nil {
+		if s.Leader, err = identify(s.child.cmd.Process.Pid); err != nil {
+			return ErrDied
+		}
 	}
 	s.Keeper, err = Self()
 	if err != nil {
 		return fmt.Errorf("own identity: %w", err)
 	}
+	if s.Launcher == (ProcessID{}) {
+		s.Launcher = s.Keeper
+	}
 	if s.Owner = s.Spec.Owner; s.Owner == (ProcessID{}) {
-		s.Owner = s.Keeper
+		s.Owner = s.Launcher
 	}
 	s.StartedAt, s.Started = time.Now(), cgroup.Boottime()
 	prepared := make(chan error, 1) // one value, from the goroutine below
 	go func() {
-		if l.Prepared == nil {
+		if s.prepared == nil {
 			prepared <- nil
 			return
 		}
-		prepared <- l.Prepared(ctx, s)
+		prepared <- s.prepared(ctx, s)
 	}()
 	err = l.makeUnits(ctx, s)
 	if err == nil {
@@ -216,7 +232,9 @@ func (l *Launcher) takeBack(ctx context.Context, s *Scope) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
 	defer s.Close()
-	s.child.discard(ctx)
+	if s.child != nil {
+		s.child.discard(ctx)
+	}
 	if s.StartedAt.IsZero() {
 		return // systemd was not asked for anything yet
 	}

@@ -81,11 +81,12 @@ func TestLookPath(t *testing.T) {
 
 func TestArgumentsTooLong(t *testing.T) {
 	leaveNothing(t)
-	c, err := forkChild(Spec{Args: []string{"true", strings.Repeat("x", 1<<17)}}, "/bin/true")
+	spec := Spec{Args: []string{"true", strings.Repeat("x", 1<<17)}}
+	c, err := forkChild(spec, "/bin/true")
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = c.open(t.Context())
+	err = c.open(t.Context(), spec)
 	c.discard(t.Context())
 	var exec *ExecError
 	if !errors.As(err, &exec) || exec.Code() != 126 || !errors.Is(err, syscall.E2BIG) || exec.Path != "/bin/true" {
@@ -120,13 +121,14 @@ func TestExecErrorAfterTheBarrier(t *testing.T) {
 	if err := os.WriteFile(garbage, []byte("hello"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	c, err := forkChild(Spec{Args: []string{garbage}}, garbage)
+	spec := Spec{Args: []string{garbage}}
+	c, err := forkChild(spec, garbage)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.discard(t.Context())
 	var exec *ExecError
-	if err := c.open(t.Context()); !errors.As(err, &exec) || !errors.Is(err, syscall.ENOEXEC) || exec.Code() != 126 {
+	if err := c.open(t.Context(), spec); !errors.As(err, &exec) || !errors.Is(err, syscall.ENOEXEC) || exec.Code() != 126 {
 		t.Errorf("got %v", err)
 	}
 }
@@ -144,7 +146,7 @@ func TestOpenGivesUp(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	wantError(t, c.open(ctx), context.DeadlineExceeded)
+	wantError(t, c.open(ctx, Spec{Args: []string{"true"}}), context.DeadlineExceeded)
 }
 
 func TestSameLimit(t *testing.T) {

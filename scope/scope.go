@@ -19,6 +19,7 @@ type Scope struct {
 	Spec      Spec          // with every default filled in
 	Leader    ProcessID     // the main process
 	Keeper    ProcessID     // we
+	Launcher  ProcessID     // the parent of the main process, which alone is told how that ends
 	Owner     ProcessID     // without whom it does not live on, unless Spec.OnOwnerExit says so
 	StartedAt time.Time     // wall clock
 	Started   time.Duration // CLOCK_BOOTTIME
@@ -28,9 +29,11 @@ type Scope struct {
 	Ledger    *cgroup.Group     // the slice around it; there until Release
 	Ancestors map[string]uint64 // cgroup path → memory.events.local oom when the run started
 
-	l       *Launcher
-	child   *child   // nil if it was adopted
-	adopted *adopted // nil if it was launched
+	l        *Launcher
+	child    *child   // nil if it is not our child
+	adopted  *adopted // nil if it was launched
+	uid      uint32   // whose it is
+	prepared func(context.Context, *Scope) error
 
 	waitOnce sync.Once
 	waited   chan struct{}
@@ -50,8 +53,12 @@ type Exit struct {
 // Unit is the name of the scope unit.
 func (s *Scope) Unit() string { return s.Spec.Run.Scope() }
 
+// UID is whose run it is.
+func (s *Scope) UID() uint32 { return s.uid }
+
 // Wait waits for the main process to end and returns how it did. Processes that it left behind may live on in the scope.
-// It can be called several times and from several goroutines. Of an adopted run it returns ErrNotChild at once.
+// It can be called several times and from several goroutines. If the main process is not our child it returns
+// ErrNotChild at once.
 func (s *Scope) Wait(ctx context.Context) (Exit, error) {
 	if s.child == nil {
 		return Exit{}, ErrNotChild
@@ -82,7 +89,7 @@ func (s *Scope) reap() {
 	}
 }
 
-// Signal sends sig to the main process. os.ErrProcessDone says that it has ended, ErrNotChild that it was adopted.
+// Signal sends sig to the main process. os.ErrProcessDone says that it has ended, ErrNotChild that it is not ours.
 func (s *Scope) Signal(sig os.Signal) error {
 	if s.child == nil {
 		return ErrNotChild
@@ -181,7 +188,7 @@ func (s *Scope) writeFacts() error {
 		return err
 	}
 	s.Ancestors = ancestorOOMs(s.l.fs, s.Ledger.Path())
-	f := Facts{Run: s.Spec.Run, AnalysisID: s.Spec.AnalysisID, UID: s.UID(), Adopted: s.adopted != nil, BootID: boot, Leader: s.Leader,
+	f := Facts{Run: s.Spec.Run, AnalysisID: s.Spec.AnalysisID, UID: s.UID(), Adopted: s.adopted != nil, BootID: boot, Leader: s.Leader, Launcher: s.Launcher,
 		StartedAt: s.StartedAt.UTC(), Started: s.Started, MemoryMax: s.Spec.MemoryMax, SwapMax: s.Spec.MemorySwapMax,
 		TasksMax: s.Spec.TasksMax, MemoryHigh: s.Spec.MemoryHigh, CPUQuota: s.Spec.CPUQuota, Grace: s.Spec.Grace, OOMPolicy: s.Spec.OOMPolicy, Owner: s.Owner, OwnerExit: s.Spec.OnOwnerExit, Degraded: s.Degraded,
 		Ancestors: s.Ancestors, Store: s.Spec.Store, Command: s.Spec.Args}

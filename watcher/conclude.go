@@ -28,6 +28,9 @@ func (k *Keeper) Finish(ctx context.Context) (*events.Run, error) {
 	if at, _ := k.end(false); at != nil {
 		e.Removed = k.Clock.Boottime() - k.Clock.Now().Sub(*at)
 	}
+	if last == nil && k.Exit != nil {
+		e.Exit, e.LeaderAt = k.Exit, e.Removed
+	}
 	return k.conclude(ctx, e, nil)
 }
 
@@ -146,7 +149,7 @@ func (k *Keeper) finished(ctx context.Context, e Evidence, v Verdict, s *session
 	run := *k.Run
 	run.Limits = k.limits()
 	run.State, run.Reason, run.By = v.State, v.Reason, v.By
-	run.Exit = exitRecord(e.Exit)
+	run.Exit = e.Exit.Record()
 	run.OOM = events.OOM{Kills: e.Ledger.OOMKill, GroupKills: e.Ledger.OOMGroupKill, WhoseLimit: v.WhoseLimit}
 	run.Victims = k.withCommands(e.victims(v.TerminalOOM))
 	u := readUsage(k.Box.Ledger)

@@ -70,7 +70,7 @@ func (e Evidence) waitStatus() events.Evidence {
 	if e.Exit == nil {
 		return source("wait-status", ErrNotParent, nil)
 	}
-	x := exitRecord(e.Exit)
+	x := e.Exit.Record()
 	return source("wait-status", nil, map[string]any{"kind": x.Kind, "code": x.Code, "signal": x.Signal})
 }
 

@@ -262,7 +262,8 @@ func (e Evidence) victims(terminalOOM bool) []events.Victim {
 	return out
 }
 
-func exitRecord(x *Exit) *events.Exit {
+// Record is x as it stands in a record; nil is not known.
+func (x *Exit) Record() *events.Exit {
 	switch {
 	case x == nil:
 		return &events.Exit{Kind: events.ExitUnknown}

@@ -29,6 +29,8 @@ type Keeper struct {
 	// TakenOver says that another process kept the run before: what that one saw is on the ledger and in the store.
 	TakenOver  bool
 	LeaderGone bool // the main process had ended by then
+	// Exit is how the main process ended, if its parent has told a keeper that only finishes the run.
+	Exit *Exit
 	// Ending is what the run is to be ended for at once; nil: nothing.
 	Ending *Intent
 

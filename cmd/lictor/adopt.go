@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strconv"
 
 	"github.com/scidex/lictor/cgroup"
+	"github.com/scidex/lictor/cmd/lictor/internal/api"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
 	"github.com/spf13/cobra"
@@ -48,6 +50,28 @@ func (a *App) adopt(ctx context.Context, o *launchOptions, text string, asJSON b
 	if err != nil || pid <= 0 {
 		return withHint(usageError("pid %q: not a process id", text), "pgrep -af NAME finds it")
 	}
+	spec, run, err := a.spec(o, a.commandOf(ctx, pid))
+	if err != nil {
+		return err
+	}
+	if c := a.remote(ctx); c != nil {
+		run, err = c.Adopt(ctx, &api.Adoption{PID: pid, Run: run, Properties: o.properties})
+		err = explainProblem(err)
+	} else {
+		err = a.adoptHere(ctx, spec, run, pid)
+	}
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return writeJSON(a.Stdout, run)
+	}
+	_, err = fmt.Fprintln(a.Stdout, run.Run)
+	return err
+}
+
+// adoptHere adopts by this process.
+func (a *App) adoptHere(ctx context.Context, spec scope.Spec, run *events.Run, pid int) error {
 	l, err := a.actor()
 	if err != nil {
 		return err
@@ -55,27 +79,49 @@ func (a *App) adopt(ctx context.Context, o *launchOptions, text string, asJSON b
 	defer l.Disconnect()
 	tell := a.startTelling("")
 	defer tell.close()
-	spec, run, err := a.spec(o, a.commandOf(ctx, pid))
-	if err != nil {
-		return err
-	}
 	rec, err := tell.recorder() // before anything is moved: without a store nothing is adopted
 	if err != nil {
 		return err
 	}
-	s, err := l.Adopt(ctx, scope.AdoptSpec{Spec: spec, PID: pid})
+	return adoptProcess(ctx, l, rec, scope.AdoptSpec{Spec: spec, PID: pid}, run)
+}
+
+func adoptProcess(ctx context.Context, l *scope.Launcher, rec *recorder, spec scope.AdoptSpec, run *events.Run) error {
+	s, err := l.Adopt(ctx, spec)
 	if err != nil {
-		return explainAdopt(a.Mode(), err)
+		return explainAdopt(Mode(l.Manager()), err)
 	}
 	defer s.Close()
 	if err := beginAdopted(ctx, rec, run, s); err != nil {
 		return errors.Join(err, s.GiveBack(ctx))
 	}
-	if asJSON {
-		return writeJSON(a.Stdout, run)
+	return nil
+}
+
+// adopt adopts a process of a caller's.
+func (b *backend) adopt(ctx context.Context, peer api.Peer, o *api.Adoption) (*events.Run, error) {
+	if o.Run == nil {
+		return nil, api.NewProblem(http.StatusBadRequest, "adopt: no run", "lictor adopt PID")
 	}
-	_, err = fmt.Fprintln(a.Stdout, run.Run)
-	return err
+	run, spec, err := b.app.readRun(o.Run, o.Properties, peer.UID)
+	if err != nil {
+		return nil, err
+	}
+	rec, err := b.settler.recorder("")
+	if err != nil {
+		return nil, err
+	}
+	who := newCaller(scope.ProcessID{}, peer.UID)
+	if err := b.admit(ctx, rec, spec.Run, who); err != nil {
+		return nil, err
+	}
+	defer func() { // nobody waits for the end of an adopted run; the look for new ledgers keeps it
+		b.forget(spec.Run)
+		b.attended(spec.Run)
+		b.look <- spec.Run
+	}()
+	err = adoptProcess(ctx, b.launcher, rec, scope.AdoptSpec{Spec: spec, PID: o.PID, Asker: scope.Asker{PID: peer.PID, UID: peer.UID}}, run)
+	return run, err
 }
 
 // commandOf is the command line of a process, or its name in brackets. What cannot be read is told by its number.

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/scidex/lictor/cmd/lictor/internal/api"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
 )
@@ -31,6 +32,7 @@ func init() {
 	if filepath.Base(os.Args[0]) == realName {
 		app := newApp()
 		app.tune = crashAt(os.Getenv("LICTOR_TEST_CRASH"))
+		app.patience = 10 * time.Second
 		os.Exit(run(app, os.Args[1:]))
 	}
 }
@@ -66,6 +68,8 @@ type bed struct {
 	dir    string // scratch, owned by the user
 	canary *exec.Cmd
 	store  string
+	host   string   // LICTOR_HOST of its commands
+	keeper *process // the daemon that keeps its runs; nil: they are kept by their launchers
 }
 
 // eachManager runs a test in the system manager as root and in the user manager as an ordinary user.
@@ -82,17 +86,63 @@ func asRoot(t *testing.T, test func(*bed)) {
 	t.Run(string(ModeSystem), func(t *testing.T) { test(newBed(t, ModeSystem)) })
 }
 
+// eachWay runs a test in both managers, and a third time as an ordinary user whose runs the daemon keeps in the system manager.
+func eachWay(t *testing.T, test func(*bed)) {
+	t.Helper()
+	eachManager(t, test)
+	throughDaemon(t, test)
+}
+
+// asRootAndDaemon is for tests that need a limit which an ordinary user's manager has not got.
+func asRootAndDaemon(t *testing.T, test func(*bed)) {
+	t.Helper()
+	asRoot(t, test)
+	throughDaemon(t, test)
+}
+
+// throughDaemon runs a test as an ordinary user whose runs the daemon keeps.
+func throughDaemon(t *testing.T, test func(*bed)) {
+	t.Helper()
+	t.Run("daemon", func(t *testing.T) {
+		b := newUserBed(t, ModeSystem, "alice")
+		b.host = api.Path
+		b.keeper = b.root().daemon()
+		b.Cleanup(func() {
+			if b.keeper.ProcessState == nil {
+				b.root().end(b.keeper, syscall.SIGTERM)
+			}
+		})
+		test(b)
+	})
+}
+
+// root is the same bed in the hands of root.
+func (b *bed) root() *bed {
+	b.Helper()
+	u, err := user.Lookup("root")
+	if err != nil {
+		b.Fatal(err)
+	}
+	root := *b
+	root.user, root.host = u, noHost
+	return &root
+}
+
 func newBed(t *testing.T, m Mode) *bed {
 	t.Helper()
-	name := "root"
 	if m == ModeUser {
-		name = "alice"
+		return newUserBed(t, m, "alice")
 	}
+	return newUserBed(t, m, "root")
+}
+
+func newUserBed(t *testing.T, m Mode, name string) *bed {
+	t.Helper()
 	u, err := user.Lookup(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bed{T: t, mode: m, user: u}
+	b := &bed{T: t, mode: m, user: u, host: noHost}
 	if b.dir, err = os.MkdirTemp("/var/tmp", "lictor-test-"); err != nil {
 		t.Fatal(err)
 	}
@@ -114,10 +164,14 @@ func (b *bed) gid() int { n, _ := strconv.Atoi(b.user.Gid); return n }
 
 // command is a command of the user, in an environment like that of a login.
 func (b *bed) command(name string, args ...string) *exec.Cmd {
+	state := b.store
+	if b.host != noHost {
+		state = filepath.Join(b.dir, "own") // the store is the daemon's
+	}
 	cmd := exec.Command(name, args...)
 	cmd.Dir = b.dir
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME=" + b.user.HomeDir, "LANG=C.UTF-8",
-		"LICTOR_STATE_DIR=" + b.store, "XDG_RUNTIME_DIR=/run/user/" + b.user.Uid, "USER=" + b.user.Username}
+		"LICTOR_STATE_DIR=" + state, "LICTOR_HOST=" + b.host, "XDG_RUNTIME_DIR=/run/user/" + b.user.Uid, "USER=" + b.user.Username}
 	if b.uid() != 0 {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(b.uid()), Gid: uint32(b.gid()),
 			Groups: b.groups()}}
@@ -331,6 +385,9 @@ func (b *bed) systemctl(args ...string) string {
 	b.Helper()
 	if b.mode == ModeUser {
 		args = append([]string{"--user"}, args...)
+	}
+	if b.mode == ModeSystem {
+		b = b.root()
 	}
 	cmd := b.command("systemctl", args...)
 	out, err := cmd.CombinedOutput()

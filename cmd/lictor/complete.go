@@ -30,7 +30,7 @@ func (a *App) completeAnalysis(cmd *cobra.Command, _ []string, typed string) ([]
 func (a *App) recentRuns(ctx context.Context) []*events.Run {
 	ctx, cancel := context.WithTimeout(ctx, completeDeadline)
 	defer cancel()
-	store, err := a.OpenReader()
+	store, err := a.openReaders(ctx)
 	if err != nil {
 		return nil
 	}

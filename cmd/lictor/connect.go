@@ -28,6 +28,7 @@ func commands(app *App) []*cobra.Command {
 		newKillsCommand(app),
 		newEventsCommand(app),
 		newAdoptCommand(app),
+		newReleaseCommand(app),
 		newLogsCommand(app),
 		newWaitCommand(app),
 		newStopCommand(app),

@@ -39,8 +39,10 @@ type daemon struct {
 	rescan  chan struct{}    // room for one: look at everything
 	workers sync.WaitGroup
 
-	mu   sync.Mutex
-	busy map[scope.RunID]bool // somebody waits for the end of its keeper, or finishes it
+	mu      sync.Mutex
+	busy    map[scope.RunID]bool    // somebody waits for the end of its keeper, or finishes it, or starts it
+	callers map[scope.RunID]*caller // launchers that have handed their runs over
+	quota   quota
 
 	mismatches atomic.Uint64 // runs that a sweep found and no notice had told of
 }
@@ -56,7 +58,7 @@ const (
 )
 
 // watch runs the daemon until it is told to end.
-func (a *App) watch(ctx context.Context, sweep time.Duration) error {
+func (a *App) watch(ctx context.Context, sweep time.Duration, socket string) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	l, err := a.actor()
@@ -71,7 +73,7 @@ func (a *App) watch(ctx context.Context, sweep time.Duration) error {
 	defer lock.Close()
 	d := a.newDaemon(l, sweep)
 	defer d.close()
-	return d.run(ctx)
+	return d.run(ctx, socket)
 }
 
 // lockWatch makes sure that one daemon at a time works on a state directory.
@@ -100,7 +102,8 @@ func (a *App) lockWatch() (*os.File, error) {
 func (a *App) newDaemon(l *scope.Launcher, sweep time.Duration) *daemon {
 	log := slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: a.logLevel(slog.LevelInfo)}))
 	d := &daemon{app: a, launcher: l, settler: a.newSettler(l), log: log, sweeps: sweep,
-		look: make(chan scope.RunID, 1024), rescan: make(chan struct{}, 1), busy: map[scope.RunID]bool{}}
+		look: make(chan scope.RunID, 1024), rescan: make(chan struct{}, 1), busy: map[scope.RunID]bool{}, callers: map[scope.RunID]*caller{},
+		quota: quota{live: maxLivePerUser, perMinute: maxLaunchesPerUser, launched: map[uint32]*bucket{}}}
 	d.settler.act = true
 	d.settler.report = func(line string) { d.log.Info("settled", "what", line) }
 	d.fleet = watcher.NewFleet(d.log)
@@ -118,7 +121,7 @@ func (d *daemon) close() {
 }
 
 // run is the daemon's loop. It never waits for anything but the next thing to do.
-func (d *daemon) run(ctx context.Context) error {
+func (d *daemon) run(ctx context.Context, socket string) error {
 	if _, err := d.settler.recorder(""); err != nil { // a store that cannot be opened is said now, not at the first end
 		return err
 	}
@@ -127,6 +130,9 @@ func (d *daemon) run(ctx context.Context) error {
 	defer d.workers.Wait()
 	d.followFleet(ctx)
 	d.sweep(ctx, true)
+	if err := d.serve(ctx, socket); err != nil {
+		return err
+	}
 	d.log.Info("watching", "manager", d.app.Mode(), "runs", d.fleet.Len())
 	supervisor.ready()
 	defer supervisor.stopping()
@@ -258,13 +264,14 @@ func (d *daemon) attend(ctx context.Context, id scope.RunID) (again bool, pause 
 		return err == nil, 0
 	}
 	populated, err := led.Group.Populated()
+	who := d.callerOf(led)
 	switch {
 	case err != nil:
 		return !errors.Is(err, cgroup.ErrGone), finishRetry
 	case populated:
-		handed, err = d.keep(ctx, led)
+		handed, err = d.keep(ctx, led, who)
 	default:
-		err = d.settler.finish(ctx, led, false)
+		err = d.finishFor(ctx, led, who)
 	}
 	if err != nil && !errors.Is(err, cgroup.ErrGone) && ctx.Err() == nil {
 		d.log.Error("run not settled", "run", id, "error", err)
@@ -286,7 +293,7 @@ func (d *daemon) unlaunched(ctx context.Context, led *scope.Ledger) (again bool,
 }
 
 // keep takes a run over that somebody else kept, and reports whether the ledger is the fleet's now.
-func (d *daemon) keep(ctx context.Context, led *scope.Ledger) (handed bool, err error) {
+func (d *daemon) keep(ctx context.Context, led *scope.Ledger, who *caller) (handed bool, err error) {
 	self, err := scope.Self()
 	if err != nil {
 		return false, err
@@ -302,7 +309,44 @@ func (d *daemon) keep(ctx context.Context, led *scope.Ledger) (handed bool, err 
 		return false, err
 	}
 	w := d.keeper(ctx, k, rec, led)
-	d.log.Info("keeping", "run", led.Run, "analysis", led.Facts.AnalysisID)
+	if who != nil {
+		w.Target, w.LeaderGone = handedOver{target: target{l: d.launcher, run: led.Run}, leader: led.Facts.Leader, caller: who}, false
+	}
+	d.hand(ctx, w, led)
+	return true, nil
+}
+
+// finishFor completes the record of a run that has ended, with what its launcher, if it has one that lives, says about how.
+func (d *daemon) finishFor(ctx context.Context, led *scope.Ledger, who *caller) error {
+	if who == nil {
+		return d.settler.finish(ctx, led, false, nil)
+	}
+	var exit *watcher.Exit
+	if x, err := who.wait(ctx, led.Facts.Leader); err == nil {
+		exit = &x
+	}
+	if err := d.settler.finish(ctx, led, false, exit); err != nil {
+		return err
+	}
+	d.tellEnd(ctx, led.Run)
+	return nil
+}
+
+// tellEnd tells the launcher of a run that has ended how.
+func (d *daemon) tellEnd(ctx context.Context, id scope.RunID) {
+	who := d.forget(id)
+	rec, err := d.settler.recorder("")
+	if who == nil || err != nil {
+		return
+	}
+	if run, err := rec.store.Run(ctx, events.RunID(id)); err == nil && run.State.Final() {
+		who.ended(run)
+	}
+}
+
+// hand gives a run, with its ledger, to the fleet.
+func (d *daemon) hand(ctx context.Context, w *watcher.Keeper, led *scope.Ledger) {
+	d.log.Info("keeping", "run", led.Run, "analysis", led.Facts.AnalysisID, "uid", led.Facts.UID)
 	d.fleet.Keep(ctx, w, func(run *events.Run, err error) {
 		led.Group.Close()
 		if w.Box.Scope != nil {
@@ -314,8 +358,8 @@ func (d *daemon) keep(ctx context.Context, led *scope.Ledger) (handed bool, err 
 			return
 		}
 		d.log.Info("ended", "run", run.Run, "summary", run.Summary())
+		d.tellEnd(ctx, led.Run)
 	})
-	return true, nil
 }
 
 // keeper is the keeper of a run that was kept by somebody else before.

@@ -61,7 +61,7 @@ func (a *App) listEvents(ctx context.Context, args []string, o eventOptions) err
 	cursor := int64(0)
 	q.Cursor = &cursor
 	t := eventTable(o.follow)
-	err = a.read(ctx, func(ctx context.Context, s events.Store) error {
+	err = a.read(ctx, func(ctx context.Context, s events.Reader) error {
 		if len(args) == 1 {
 			run, err := a.resolve(ctx, s, args[0])
 			if err != nil {
@@ -116,7 +116,7 @@ func (o eventOptions) query(now time.Time) (q events.EventQuery, err error) {
 
 // follow prints what is stored later, until ctx ends or stdout is closed.
 func (a *App) follow(ctx context.Context, q events.EventQuery, t *table, o eventOptions) error {
-	store, err := a.OpenReader()
+	store, err := a.openReaders(ctx)
 	if err != nil {
 		return err
 	}

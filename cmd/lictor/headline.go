@@ -21,6 +21,9 @@ func (s story) headline() string {
 	case events.StateLost:
 		return "was lost: how it ended is not known."
 	case events.StateEnded:
+		if s.Released {
+			return "was released by " + s.by() + ": it lives on without limits"
+		}
 		return "ended, and nothing that lictor knows of forced it; it was adopted, so only its parent knows its exit status" + s.despite() + "."
 	case events.StateFailed:
 		return s.failure() + "."

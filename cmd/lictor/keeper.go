@@ -67,21 +67,29 @@ func (k *keeping) startFailed(ctx context.Context, cause error) {
 	if err != nil || k.run.LeaderPID == nil {
 		return
 	}
-	run := *k.run
-	at := k.app.Now().UTC()
+	code := 0
+	if exec, ok := errors.AsType[*scope.ExecError](cause); ok {
+		code = exec.Code()
+	}
+	run, ev := startFailed(k.run, k.app.Now(), cause, code)
+	if err := rec.End(ctx, run, ev); err != nil && !errors.Is(err, events.ErrAlreadyEnded) {
+		k.app.talk("the failed start was not recorded: %v", err)
+	}
+}
+
+// startFailed is the end of a run that was begun and could not be started. Code is that of a failed execve, else 0.
+func startFailed(begun *events.Run, now time.Time, cause error, code int) (*events.Run, events.Event) {
+	run := *begun
+	at := now.UTC()
 	run.State, run.Reason, run.By, run.EndedAt = events.StateFailed, events.ReasonStartFailed, "lictor", &at
 	run.Exit = &events.Exit{Kind: events.ExitUnknown}
-	var exec *scope.ExecError
-	if errors.As(cause, &exec) {
-		code := exec.Code()
+	if code != 0 {
 		run.Exit = &events.Exit{Kind: events.ExitExited, Code: &code}
 	}
 	run.Evidence = []events.Evidence{{Source: "launcher", Read: false, Why: cause.Error()}}
 	ev := events.NewEvent(&run, events.KindEnded, 0, at)
 	ev.State, ev.Reason = run.State, run.Reason
-	if err := rec.End(ctx, &run, ev); err != nil && !errors.Is(err, events.ErrAlreadyEnded) {
-		k.app.talk("the failed start was not recorded: %v", err)
-	}
+	return &run, ev
 }
 
 // keep watches the run until its end is on record.
@@ -142,11 +150,16 @@ func (k *keeping) close() {
 func (k *keeping) calmDown() (stop func()) {
 	t := time.AfterFunc(calmAfter, func() {
 		k.launcher.Disconnect()
-		_ = unix.Prctl(unix.PR_SET_THP_DISABLE, 1, 0, 0, 0)
-		debug.SetGCPercent(50)
-		debug.FreeOSMemory()
+		shrink()
 	})
 	return func() { t.Stop() }
+}
+
+// shrink gives back what a launch needed and waiting does not.
+func shrink() {
+	_ = unix.Prctl(unix.PR_SET_THP_DISABLE, 1, 0, 0, 0)
+	debug.SetGCPercent(50)
+	debug.FreeOSMemory()
 }
 
 // target is a run as package watcher needs it.

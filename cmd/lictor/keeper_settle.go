@@ -148,7 +148,7 @@ func (s *settler) ledger(ctx context.Context, id scope.RunID) error {
 	case !led.HasFacts:
 		return s.unlaunched(ctx, led, populated)
 	}
-	return s.finish(ctx, led, populated)
+	return s.finish(ctx, led, populated, nil)
 }
 
 // unlaunched releases a ledger whose launch was never finished. Its process, if there is one, waits at the barrier and ends
@@ -163,7 +163,8 @@ func (s *settler) unlaunched(ctx context.Context, led *scope.Ledger, populated b
 }
 
 // finish ends what is left of a run whose keeper is gone, if it may, and completes its record.
-func (s *settler) finish(ctx context.Context, led *scope.Ledger, populated bool) error {
+// What the parent of its main process says about how that ended may be nil.
+func (s *settler) finish(ctx context.Context, led *scope.Ledger, populated bool, exit *watcher.Exit) error {
 	k, rec, err := s.keeping(ctx, led)
 	if err != nil {
 		return err
@@ -177,7 +178,7 @@ func (s *settler) finish(ctx context.Context, led *scope.Ledger, populated bool)
 		return s.launcher.Release(ctx, led.Run, true)
 	}
 	w := k.keeper(rec, led.Run, watcher.Box{Ledger: led.Group, Ancestors: led.Facts.Ancestors})
-	w.Started, w.Grace = led.Facts.Started, led.Facts.Grace
+	w.Started, w.Grace, w.Exit = led.Facts.Started, led.Facts.Grace, exit
 	if d := led.Facts.Deadline; d != nil {
 		w.RuntimeMax = *d - led.Facts.Started
 	}

@@ -21,7 +21,7 @@ func newKillsCommand(app *App) *cobra.Command {
 		Long:  killsLong,
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return app.read(cmd.Context(), func(ctx context.Context, s events.Store) error { return app.kills(ctx, s, o) })
+			return app.read(cmd.Context(), func(ctx context.Context, s events.Reader) error { return app.kills(ctx, s, o) })
 		},
 	}
 	o.add(cmd.Flags())
@@ -29,7 +29,7 @@ func newKillsCommand(app *App) *cobra.Command {
 	return cmd
 }
 
-func (a *App) kills(ctx context.Context, s events.Store, o eventOptions) error {
+func (a *App) kills(ctx context.Context, s events.Reader, o eventOptions) error {
 	q, err := o.query(a.Now())
 	if err != nil {
 		return err
@@ -63,7 +63,7 @@ func (a *App) kills(ctx context.Context, s events.Store, o eventOptions) error {
 }
 
 // runOf returns the record of a run, nil if there is none: an event may be all that is left.
-func runOf(ctx context.Context, s events.Store, known map[events.RunID]*events.Run, id events.RunID) (*events.Run, error) {
+func runOf(ctx context.Context, s events.Reader, known map[events.RunID]*events.Run, id events.RunID) (*events.Run, error) {
 	if run, ok := known[id]; ok {
 		return run, nil
 	}

@@ -101,17 +101,24 @@ func (a *App) spec(o *launchOptions, args []string) (scope.Spec, *events.Run, er
 	if spec.Env, err = environment(o.env); err != nil {
 		return scope.Spec{}, nil, err
 	}
-	for _, text := range o.properties {
-		p, err := scope.ParseProperty(text)
-		if err != nil {
-			return scope.Spec{}, nil, withHint(err, "limits have flags of their own: lictor run --help")
-		}
-		spec.Properties = append(spec.Properties, p)
+	if spec.Properties, err = parseProperties(o.properties); err != nil {
+		return scope.Spec{}, nil, err
 	}
 	if err := spec.Validate(); err != nil {
 		return scope.Spec{}, nil, withHint(err, "lictor run --help")
 	}
 	return spec, a.newRun(spec, limits, o.name, labels), nil
+}
+
+func parseProperties(texts []string) (list []scope.Property, err error) {
+	for _, text := range texts {
+		p, err := scope.ParseProperty(text)
+		if err != nil {
+			return nil, withHint(err, "limits have flags of their own: lictor run --help")
+		}
+		list = append(list, p)
+	}
+	return list, nil
 }
 
 // newRunID is the id of the run that is launched: a new one, or that which the caller of `run -d` has been told.

@@ -60,14 +60,15 @@ func (a *App) live(ctx context.Context) map[events.RunID]*Live {
 	if a.Scopes == nil {
 		return nil
 	}
-	list, err := a.Scopes.Live(ctx, a.Mode())
-	if err != nil {
-		a.talk("live scopes are not known: %v", err)
-		return nil
-	}
-	runs := make(map[events.RunID]*Live, len(list))
-	for i := range list {
-		runs[list[i].Run] = &list[i]
+	runs := map[events.RunID]*Live{}
+	for _, mode := range a.modes(ctx) {
+		list, err := a.Scopes.Live(ctx, mode)
+		if err != nil {
+			a.talk("live scopes are not known: %v", err)
+		}
+		for i := range list {
+			runs[list[i].Run] = &list[i]
+		}
 	}
 	return runs
 }

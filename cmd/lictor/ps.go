@@ -33,7 +33,7 @@ func newPsCommand(app *App) *cobra.Command {
 		Long:  psLong,
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return app.read(cmd.Context(), func(ctx context.Context, s events.Store) error { return app.ps(ctx, s, o) })
+			return app.read(cmd.Context(), func(ctx context.Context, s events.Reader) error { return app.ps(ctx, s, o) })
 		},
 	}
 	f := cmd.Flags()
@@ -46,7 +46,7 @@ func newPsCommand(app *App) *cobra.Command {
 	return cmd
 }
 
-func (a *App) ps(ctx context.Context, s events.Store, o psOptions) error {
+func (a *App) ps(ctx context.Context, s events.Reader, o psOptions) error {
 	runs, err := a.listRuns(ctx, s, events.RunQuery{Live: !o.all, AnalysisID: o.analysis})
 	if err != nil {
 		return err
@@ -68,7 +68,7 @@ func (a *App) ps(ctx context.Context, s events.Store, o psOptions) error {
 }
 
 // listRuns returns the runs that q selects, joined with what is alive.
-func (a *App) listRuns(ctx context.Context, s events.Store, q events.RunQuery) ([]listed, error) {
+func (a *App) listRuns(ctx context.Context, s events.Reader, q events.RunQuery) ([]listed, error) {
 	live := a.live(ctx)
 	runs, err := s.Runs(ctx, q)
 	if err != nil {
@@ -86,7 +86,7 @@ func (a *App) listRuns(ctx context.Context, s events.Store, q events.RunQuery) (
 
 // dropUnlisted removes from live what the store knows and q did not select, such as a run whose record is complete and
 // whose ledger is about to be released. What stays is in runs, or known to the kernel alone.
-func dropUnlisted(ctx context.Context, s events.Store, q events.RunQuery, live map[events.RunID]*Live, runs []*events.Run) error {
+func dropUnlisted(ctx context.Context, s events.Reader, q events.RunQuery, live map[events.RunID]*Live, runs []*events.Run) error {
 	selected := map[events.RunID]bool{}
 	for _, r := range runs {
 		selected[r.Run] = true
@@ -108,7 +108,7 @@ func dropUnlisted(ctx context.Context, s events.Store, q events.RunQuery, live m
 }
 
 // liveIntents returns the intents to end runs that are still alive.
-func liveIntents(ctx context.Context, s events.Store, runs []*events.Run) ([]events.Event, error) {
+func liveIntents(ctx context.Context, s events.Reader, runs []*events.Run) ([]events.Event, error) {
 	var since time.Time
 	for _, r := range runs {
 		if !r.State.Final() && (since.IsZero() || r.StartedAt.Before(since)) {

@@ -77,7 +77,36 @@ func (a *App) run(ctx context.Context, o *runOptions, args []string) error {
 		}
 		return a.detach(ctx, o, spec)
 	}
-	debug.SetGCPercent(-1) // a launch leaves no garbage worth collecting; calmDown ends this
+	debug.SetGCPercent(-1) // a launch leaves no garbage worth collecting; shrink ends this
+	result, err := openResult(o.resultFile)
+	if err != nil {
+		return err
+	}
+	defer result.discard()
+	return a.keepRun(ctx, o, args, func(finished *events.Run, err error) error {
+		if err != nil {
+			a.talk("%v", err)
+		}
+		a.tellEnd(finished, o)
+		if err := result.write(finished); err != nil {
+			a.talk("result file: %v", err)
+		}
+		return exitStatus(finished)
+	})
+}
+
+// keepRun runs a command in the daemon's hands, else in this process's. Ended is called with its record; the error is what it
+// returns, or why the command was not started.
+func (a *App) keepRun(ctx context.Context, o *runOptions, args []string, ended func(*events.Run, error) error) error {
+	if c := a.client(); c != nil {
+		run, err := a.handOverRun(ctx, c, o, args)
+		switch {
+		case run != nil:
+			return ended(run, err)
+		case !errors.Is(err, errNoDaemon):
+			return err
+		}
+	}
 	l, err := scope.NewLauncher(scope.Manager(a.Mode()))
 	if err != nil {
 		return explainLaunch(a.Mode(), err)
@@ -87,11 +116,6 @@ func (a *App) run(ctx context.Context, o *runOptions, args []string) error {
 	if err != nil {
 		return err
 	}
-	result, err := openResult(o.resultFile)
-	if err != nil {
-		return err
-	}
-	defer result.discard()
 	k := a.newKeeping(l, run)
 	defer k.close()
 	signals := catchSignals()
@@ -106,15 +130,9 @@ func (a *App) run(ctx context.Context, o *runOptions, args []string) error {
 	stop := k.calmDown()
 	finished, err := k.keep(ctx, s, signals)
 	stop()
-	if err != nil {
-		a.talk("%v", err)
-	}
-	a.tellEnd(finished, o)
-	if err := result.write(finished); err != nil {
-		a.talk("result file: %v", err)
-	}
+	err = ended(finished, err)
 	k.settleOthers(ctx)
-	return exitStatus(finished)
+	return err
 }
 
 // tellEnd says on stderr why a run was forced to end, and nothing otherwise.

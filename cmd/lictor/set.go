@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/scidex/lictor/cgroup"
+	"github.com/scidex/lictor/cmd/lictor/internal/api"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
 	"github.com/scidex/lictor/watcher"
@@ -97,7 +98,10 @@ func (a *App) set(ctx context.Context, run string, assignments []string) error {
 	if err != nil {
 		return err
 	}
-	return a.eachRun(ctx, []string{run}, func(ctx context.Context, r *reach) error { return r.set(ctx, change, others) })
+	return a.eachRun(ctx, []string{run}, action{
+		here:  func(ctx context.Context, r *reach) error { return r.set(ctx, change, others) },
+		there: func(ctx context.Context, c *api.Client, run events.RunID) error { return c.Set(ctx, run, assignments) },
+	})
 }
 
 // parseChange reads NAME=VALUE words, held below the ceilings. The details are of those that are no limits.
@@ -137,7 +141,7 @@ func (r *reach) set(ctx context.Context, c scope.Change, others []events.LimitDe
 	if err := r.s.launcher.SetLimits(ctx, r.led, c); err != nil {
 		return r.explainSet(err)
 	}
-	by, uid := me()
+	by, uid := r.who()
 	changes := append(watcher.LimitDifferences(before, limitsOf(r.led.Facts, events.Limits{})), others...)
 	r.enforcer().LimitsChanged(ctx, by, uid, changes)
 	return nil

@@ -28,7 +28,7 @@ func newShowCommand(app *App) *cobra.Command {
 		Long:  showLong,
 		Args:  exactlyOne("one run"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return app.read(cmd.Context(), func(ctx context.Context, s events.Store) error { return app.show(ctx, s, args[0], o) })
+			return app.read(cmd.Context(), func(ctx context.Context, s events.Reader) error { return app.show(ctx, s, args[0], o) })
 		},
 		ValidArgsFunction: app.completeRun,
 	}
@@ -40,7 +40,7 @@ func newShowCommand(app *App) *cobra.Command {
 	return cmd
 }
 
-func (a *App) show(ctx context.Context, s events.Store, name string, o showOptions) error {
+func (a *App) show(ctx context.Context, s events.Reader, name string, o showOptions) error {
 	run, err := a.resolve(ctx, s, name)
 	if err != nil {
 		return err
@@ -67,7 +67,7 @@ func (a *App) show(ctx context.Context, s events.Store, name string, o showOptio
 }
 
 // upToDate joins one run with what is alive.
-func (a *App) upToDate(ctx context.Context, s events.Store, run *events.Run) (listed, error) {
+func (a *App) upToDate(ctx context.Context, s events.Reader, run *events.Run) (listed, error) {
 	intents, err := liveIntents(ctx, s, []*events.Run{run})
 	if err != nil {
 		return listed{}, err

@@ -25,7 +25,7 @@ func newStatusCommand(app *App) *cobra.Command {
 		Long:  statusLong,
 		Args:  atMost(1, "one run"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return app.read(cmd.Context(), func(ctx context.Context, s events.Store) error {
+			return app.read(cmd.Context(), func(ctx context.Context, s events.Reader) error {
 				if len(args) == 1 {
 					return app.statusOf(ctx, s, args[0], asJSON)
 				}
@@ -54,7 +54,7 @@ type summary struct {
 
 const day = 24 * time.Hour
 
-func (a *App) status(ctx context.Context, s events.Store, asJSON bool) error {
+func (a *App) status(ctx context.Context, s events.Reader, asJSON bool) error {
 	sum, err := a.summarise(ctx, s)
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func (a *App) status(ctx context.Context, s events.Store, asJSON bool) error {
 	return nil
 }
 
-func (a *App) summarise(ctx context.Context, s events.Store) (summary, error) {
+func (a *App) summarise(ctx context.Context, s events.Reader) (summary, error) {
 	sum := summary{Manager: a.Mode(), Used: new(uint64), Live: map[string]int{}, Ended: map[string]int{}, Reasons: map[string]int{}}
 	sum.Store, _ = a.StorePath()
 	if a.Box != nil {

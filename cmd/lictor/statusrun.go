@@ -14,7 +14,7 @@ import (
 const lastEvents = 10
 
 // statusOf describes one run as systemctl status describes a unit.
-func (a *App) statusOf(ctx context.Context, s events.Store, name string, asJSON bool) error {
+func (a *App) statusOf(ctx context.Context, s events.Reader, name string, asJSON bool) error {
 	run, err := a.resolve(ctx, s, name)
 	if err != nil {
 		return err

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/scidex/lictor/cgroup"
+	"github.com/scidex/lictor/cmd/lictor/internal/api"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
 	"github.com/scidex/lictor/watcher"
@@ -31,7 +33,10 @@ who asked. It returns when nobody is left.`,
 			if err != nil {
 				return err
 			}
-			return app.eachRun(cmd.Context(), args, func(ctx context.Context, r *reach) error { return r.stop(ctx, override) })
+			return app.eachRun(cmd.Context(), args, action{
+				here:  func(ctx context.Context, r *reach) error { return r.stop(ctx, override) },
+				there: func(ctx context.Context, c *api.Client, run events.RunID) error { return c.Stop(ctx, run, override) },
+			})
 		},
 	}
 	cmd.Flags().StringVar(&grace, "grace", "", "time between SIGTERM and SIGKILL, instead of the run's own")
@@ -51,7 +56,12 @@ func newKillCommand(app *App) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return app.eachRun(cmd.Context(), args, func(ctx context.Context, r *reach) error { return r.kill(ctx, sig) })
+			return app.eachRun(cmd.Context(), args, action{
+				here: func(ctx context.Context, r *reach) error { return r.kill(ctx, sig) },
+				there: func(ctx context.Context, c *api.Client, run events.RunID) error {
+					return c.Kill(ctx, run, unix.SignalName(sig))
+				},
+			})
 		},
 	}
 	cmd.Flags().StringVarP(&name, "signal", "s", "SIGKILL", "the signal, by name or number")
@@ -91,22 +101,70 @@ type reach struct {
 	s   *settler
 	k   *keeping
 	rec *recorder
+	uid uint32 // who asks
+}
+
+// action is something that is done to a live run: by this process, or by the daemon, whose run it is.
+type action struct {
+	here  func(context.Context, *reach) error
+	there func(context.Context, *api.Client, events.RunID) error
 }
 
 // eachRun resolves runs and does something to each that lives. One that has ended already is no error, but is said.
-func (a *App) eachRun(ctx context.Context, texts []string, do func(context.Context, *reach) error) error {
-	l, err := a.actor()
+func (a *App) eachRun(ctx context.Context, texts []string, act action) error {
+	reader, err := a.openReaders(ctx)
 	if err != nil {
 		return err
 	}
-	defer l.Disconnect()
-	s := a.newSettler(l)
-	defer s.close()
+	defer reader.Close()
+	var s *settler
+	defer func() {
+		if s != nil {
+			s.close()
+			s.launcher.Disconnect()
+		}
+	}()
 	var errs []error
 	for _, text := range texts {
-		errs = append(errs, a.oneRun(ctx, s, text, do))
+		run, err := a.resolve(ctx, reader, text)
+		switch {
+		case err != nil:
+			errs = append(errs, a.explainStore(fmt.Errorf("%q: %w", text, err)))
+			continue
+		case run.Manager == string(ModeSystem) && a.remote(ctx) != nil:
+			err = explainProblem(act.there(ctx, a.remote(ctx), run.Run))
+		default:
+			if s == nil {
+				l, err := a.actor()
+				if err != nil {
+					return err
+				}
+				s = a.newSettler(l)
+			}
+			err = a.reachRun(ctx, s, run, uint32(os.Getuid()), act.here)
+		}
+		if hasEnded(err) {
+			a.talk("%v", err)
+			err = nil
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// explainProblem is what the daemon says as an error of a command.
+func explainProblem(err error) error {
+	p, ok := errors.AsType[*api.Problem](err)
+	if !ok {
+		return err
+	}
+	if p.Hint != "" {
+		err = withHint(err, p.Hint)
+	}
+	if p.ExitCode > 1 {
+		err = withCode(p.ExitCode, err)
+	}
+	return err
 }
 
 // actor returns the launcher for commands that act on runs, or refuses those who may not.
@@ -121,19 +179,25 @@ func (a *App) actor() (*scope.Launcher, error) {
 	return l, nil
 }
 
-func (a *App) oneRun(ctx context.Context, s *settler, text string, do func(context.Context, *reach) error) error {
-	rec, err := s.recorder("")
-	if err != nil {
-		return err
-	}
-	run, err := a.resolve(ctx, rec.store, text)
-	if err != nil {
-		return a.explainStore(fmt.Errorf("%q: %w", text, err))
-	}
+// hasEnded reports whether a run had ended before anything could be done to it, as this process or the daemon says.
+func hasEnded(err error) bool {
+	p, _ := errors.AsType[*api.Problem](err)
+	_, ended := errors.AsType[*endedError](err)
+	return ended || p != nil && p.Status == http.StatusConflict
+}
+
+// endedError says that a run has ended already.
+type endedError struct{ run *events.Run }
+
+func (e *endedError) Error() string {
+	return fmt.Sprintf("%s has ended already: %s", shortID(e.run.Run), e.run.State)
+}
+
+// reachRun does something to a run on somebody's word. The error is an *endedError if it has ended.
+func (a *App) reachRun(ctx context.Context, s *settler, run *events.Run, uid uint32, do func(context.Context, *reach) error) error {
 	led, err := s.launcher.Ledger(scope.RunID(run.Run))
 	if errors.Is(err, cgroup.ErrGone) {
-		a.talk("%s has ended already: %s", shortID(run.Run), run.State)
-		return nil
+		return &endedError{run}
 	}
 	if err != nil {
 		return err
@@ -144,7 +208,7 @@ func (a *App) oneRun(ctx context.Context, s *settler, text string, do func(conte
 		return err
 	}
 	defer k.closeKernel()
-	return do(ctx, &reach{app: a, led: led, s: s, k: k, rec: rec})
+	return do(ctx, &reach{app: a, led: led, s: s, k: k, rec: rec, uid: uid})
 }
 
 func (r *reach) enforcer() *watcher.Enforcer {
@@ -152,10 +216,9 @@ func (r *reach) enforcer() *watcher.Enforcer {
 		Clock: watcher.SystemClock, Log: r.k.log}
 }
 
-// me is the caller as the record names it.
-func me() (by string, uid *uint32) {
-	n := uint32(os.Getuid())
-	return "uid " + strconv.FormatUint(uint64(n), 10), &n
+// who asks, as the record names them.
+func (r *reach) who() (by string, uid *uint32) {
+	return "uid " + strconv.FormatUint(uint64(r.uid), 10), &r.uid
 }
 
 func (r *reach) stop(ctx context.Context, grace *time.Duration) error {
@@ -163,7 +226,7 @@ func (r *reach) stop(ctx context.Context, grace *time.Duration) error {
 	if grace != nil {
 		g = *grace
 	}
-	by, uid := me()
+	by, uid := r.who()
 	if phase := r.enforcer().End(ctx, watcher.NewIntent(watcher.SystemClock, events.ReasonStop, by, uid, unix.SIGTERM), g); phase == watcher.PhaseSurvived {
 		return fmt.Errorf("%s: some of its processes survive SIGKILL; they hang in the kernel", r.led.Run)
 	}
@@ -171,7 +234,7 @@ func (r *reach) stop(ctx context.Context, grace *time.Duration) error {
 }
 
 func (r *reach) kill(ctx context.Context, sig unix.Signal) error {
-	by, uid := me()
+	by, uid := r.who()
 	if pids := r.enforcer().Signal(ctx, events.ReasonStop, by, uid, sig); len(pids) == 0 {
 		r.app.talk("%s: nobody was there to get the signal", r.led.Run)
 	}

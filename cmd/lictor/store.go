@@ -16,7 +16,7 @@ import (
 const readDeadline = time.Minute
 
 // OpenReader opens the store for queries. It does not create one: where no run has been yet, the store is empty.
-func (a *App) OpenReader() (events.Store, error) {
+func (a *App) OpenReader() (events.Reader, error) {
 	path, err := a.StorePath()
 	if err != nil {
 		return nil, err
@@ -42,11 +42,11 @@ func (a *App) openWriterAt(ctx context.Context, path string) (events.Store, erro
 }
 
 // read settles, opens the store, calls fn and closes it.
-func (a *App) read(ctx context.Context, fn func(context.Context, events.Store) error) error {
+func (a *App) read(ctx context.Context, fn func(context.Context, events.Reader) error) error {
 	ctx, cancel := context.WithTimeout(ctx, readDeadline)
 	defer cancel()
 	a.settle(ctx)
-	store, err := a.OpenReader()
+	store, err := a.openReaders(ctx)
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func (a *App) read(ctx context.Context, fn func(context.Context, events.Store) e
 
 // resolve finds the run that a person means. One that only the kernel knows (it is in no record, or in that of another
 // store) is found too.
-func (a *App) resolve(ctx context.Context, s events.Store, text string) (*events.Run, error) {
+func (a *App) resolve(ctx context.Context, s events.Reader, text string) (*events.Run, error) {
 	run, err := s.Resolve(ctx, text)
 	if !errors.Is(err, events.ErrNotFound) || text == "" {
 		return run, err

@@ -23,7 +23,7 @@ func newTreeCommand(app *App) *cobra.Command {
 		Long:  treeLong,
 		Args:  atMost(1, "one run"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return app.read(cmd.Context(), func(ctx context.Context, s events.Store) error { return app.tree(ctx, s, args, asJSON) })
+			return app.read(cmd.Context(), func(ctx context.Context, s events.Reader) error { return app.tree(ctx, s, args, asJSON) })
 		},
 		ValidArgsFunction: app.completeRun,
 	}
@@ -31,7 +31,7 @@ func newTreeCommand(app *App) *cobra.Command {
 	return cmd
 }
 
-func (a *App) tree(ctx context.Context, s events.Store, args []string, asJSON bool) error {
+func (a *App) tree(ctx context.Context, s events.Reader, args []string, asJSON bool) error {
 	runs, err := a.treeRuns(ctx, s, args)
 	if err != nil {
 		return err
@@ -56,7 +56,7 @@ func (a *App) tree(ctx context.Context, s events.Store, args []string, asJSON bo
 }
 
 // treeRuns returns the live runs, or the one that is named, which must be alive.
-func (a *App) treeRuns(ctx context.Context, s events.Store, args []string) ([]listed, error) {
+func (a *App) treeRuns(ctx context.Context, s events.Reader, args []string) ([]listed, error) {
 	if len(args) == 0 {
 		return a.listRuns(ctx, s, events.RunQuery{Live: true})
 	}

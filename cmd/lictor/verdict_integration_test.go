@@ -24,7 +24,7 @@ func hog(mib int) string {
 
 // TestK1: one process allocates twice its MemoryMax.
 func TestK1(t *testing.T) {
-	eachManager(t, func(b *bed) {
+	eachWay(t, func(b *bed) {
 		r := b.python([]string{"-m", "40M"}, hog(80))
 		run := b.want(r, 137, events.StateKilled, events.ReasonOOM, "kernel")
 		b.ownOOM(run)
@@ -58,7 +58,7 @@ func (b *bed) ownOOM(run *events.Run) {
 
 // TestK3: the main process sleeps, a child allocates; with oom-policy kill all die of it.
 func TestK3(t *testing.T) {
-	eachManager(t, func(b *bed) {
+	eachWay(t, func(b *bed) {
 		r := b.python([]string{"-m", "60M"}, "import subprocess, sys, time\n"+
 			"subprocess.Popen([sys.executable, '-c', "+quoted(hog(120))+"])\ntime.sleep(600)")
 		run := b.want(r, 137, events.StateKilled, events.ReasonOOM, "kernel")
@@ -78,7 +78,7 @@ func quoted(s string) string { text, _ := json.Marshal(s); return string(text) }
 func TestK5(t *testing.T) {
 	for _, pause := range []string{"0", "4"} { // at once, and long after the kill was confirmed as survived
 		t.Run("pause-"+pause, func(t *testing.T) {
-			eachManager(t, func(b *bed) {
+			eachWay(t, func(b *bed) {
 				r := b.python([]string{"-m", "60M", "--oom-policy", "continue"}, "import subprocess, sys, time\n"+
 					"p = subprocess.run([sys.executable, '-c', "+quoted(hog(120))+"])\n"+
 					"assert p.returncode == -9, p\ntime.sleep("+pause+")")
@@ -100,7 +100,7 @@ func TestK5(t *testing.T) {
 
 // TestK5Later: an out-of-memory kill long ago does not relabel somebody's SIGKILL.
 func TestK5Later(t *testing.T) {
-	eachManager(t, func(b *bed) {
+	eachWay(t, func(b *bed) {
 		r := b.python([]string{"-m", "60M", "--oom-policy", "continue"}, "import subprocess, sys, time, os\n"+
 			"subprocess.run([sys.executable, '-c', "+quoted(hog(120))+"])\ntime.sleep(5)\nos.kill(os.getpid(), 9)")
 		run := b.want(r, 137, events.StateKilled, events.ReasonSignal, "unknown")
@@ -112,7 +112,7 @@ func TestK5Later(t *testing.T) {
 
 // TestK6: the limit of lictor.slice is hit while the run is below its own; the neighbour that stayed small lives.
 func TestK6(t *testing.T) {
-	asRoot(t, func(b *bed) {
+	asRootAndDaemon(t, func(b *bed) {
 		b.systemctl("set-property", "--runtime", "lictor.slice", "MemoryMax=150M")
 		defer b.systemctl("set-property", "--runtime", "lictor.slice", "MemoryMax=infinity")
 		neighbour := b.start(b.pythonArgs([]string{"--analysis-id", "small"}, "import time\ntime.sleep(600)")...)
@@ -125,14 +125,14 @@ func TestK6(t *testing.T) {
 		if got := b.lictor("stop", "small"); got.code != 0 {
 			b.Errorf("stop: %+v", got)
 		}
-		b.want(b.finishCommand(neighbour), 143, events.StateKilled, events.ReasonStop, "uid 0")
+		b.want(b.finishCommand(neighbour), 143, events.StateKilled, events.ReasonStop, "uid "+b.user.Uid)
 	})
 }
 
 // TestK7: the host runs out of memory. By default Linux 6.1 thrashes for minutes before it admits that (older ways of reclaim
 // than its multi-generational LRU, whose min_ttl_ms says when to give up).
 func TestK7(t *testing.T) {
-	asRoot(t, func(b *bed) {
+	asRootAndDaemon(t, func(b *bed) {
 		b.set("/sys/kernel/mm/lru_gen/enabled", "y")
 		b.set("/sys/kernel/mm/lru_gen/min_ttl_ms", "1000")
 		// In pieces: one allocation of more than the host has would be refused at once.
@@ -163,14 +163,14 @@ func (b *bed) set(path, value string) {
 
 // TestK8: RuntimeMaxSec, obeyed, ignored, and with the run frozen.
 func TestK8(t *testing.T) {
-	eachManager(t, func(b *bed) {
+	eachWay(t, func(b *bed) {
 		run := b.want(b.python([]string{"-t", "3"}, "import time\ntime.sleep(600)"), 124, events.StateKilled, events.ReasonTimeout, "systemd")
 		b.steps(run, "term", "empty")
 		if w := *run.Usage.WallSeconds; w < 3 || w > 60 {
 			b.Errorf("wall %v s, want 3 and a little", w)
 		}
 	})
-	eachManager(t, func(b *bed) {
+	eachWay(t, func(b *bed) {
 		start := time.Now()
 		run := b.want(b.python([]string{"-t", "3", "--grace", "2"},
 			"import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)"),
@@ -183,7 +183,7 @@ func TestK8(t *testing.T) {
 			b.Errorf("exit %+v, want SIGKILL", run.Exit)
 		}
 	})
-	eachManager(t, func(b *bed) { // obeyed with an exit status of its own
+	eachWay(t, func(b *bed) { // obeyed with an exit status of its own
 		b.want(b.python([]string{"-t", "3"}, "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *a: sys.exit(0))\ntime.sleep(600)"),
 			124, events.StateKilled, events.ReasonTimeout, "systemd")
 	})
@@ -220,7 +220,7 @@ func TestK9(t *testing.T) {
 		{"graceful", "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *a: sys.exit(0))\nprint('ready', flush=True)\ntime.sleep(600)", 0, []string{"term", "empty"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			eachManager(t, func(b *bed) {
+			eachWay(t, func(b *bed) {
 				p := b.start(b.pythonArgs([]string{"--analysis-id", "an analysis", "--grace", "1"}, tt.program)...)
 				b.live()
 				if tt.name != "obeyed" {
@@ -264,13 +264,13 @@ func TestK10(t *testing.T) {
 		}
 		b.want(b.finishCommand(p), 137, events.StateKilled, events.ReasonSignal, "unknown")
 	})
-	eachManager(t, func(b *bed) {
+	eachWay(t, func(b *bed) {
 		p := b.start("run", "--", "sleep", "600")
 		id := b.live()
 		b.systemctl("kill", "--signal=TERM", id.Scope())
 		b.want(b.finishCommand(p), 143, events.StateKilled, events.ReasonSignal, "unknown")
 	})
-	eachManager(t, func(b *bed) {
+	eachWay(t, func(b *bed) {
 		p := b.start("run", "--", "sleep", "600")
 		id := b.live()
 		b.systemctl("stop", id.Scope())
@@ -292,7 +292,7 @@ func TestK10(t *testing.T) {
 		}
 		b.want(b.finishCommand(p), 130, events.StateKilled, events.ReasonStop, "uid 0")
 	})
-	asRoot(t, func(b *bed) { // a signal to the launcher is passed on
+	asRootAndDaemon(t, func(b *bed) { // a signal to the launcher is passed on
 		p := b.start("run", "--", "sleep", "600")
 		b.live()
 		if err := p.Process.Signal(syscall.SIGTERM); err != nil {
@@ -316,7 +316,7 @@ func TestK11(t *testing.T) {
 		{"abort", "kill -ABRT $$", 134, events.StateFailed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			eachManager(t, func(b *bed) {
+			eachWay(t, func(b *bed) {
 				r := b.lictor("run", "--", "sh", "-c", "echo out; echo err >&2; "+tt.program)
 				b.want(r, tt.code, tt.state, events.ReasonNone, "")
 				if r.stdout != "out\n" || r.stderr != "err\n" {
@@ -329,7 +329,7 @@ func TestK11(t *testing.T) {
 
 // TestK12: a fork bomb at TasksMax.
 func TestK12(t *testing.T) {
-	asRoot(t, func(b *bed) {
+	asRootAndDaemon(t, func(b *bed) {
 		p := b.start(b.pythonArgs([]string{"--tasks-max", "60", "--grace", "1"},
 			"import os, signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True:\n try: os.fork()\n except OSError: pass\n")...)
 		id := b.live()
@@ -337,7 +337,7 @@ func TestK12(t *testing.T) {
 		if r := b.lictor("stop", string(id)); r.code != 0 {
 			b.Errorf("stop: %+v", r)
 		}
-		run := b.want(b.finishCommand(p), 137, events.StateKilled, events.ReasonStop, "uid 0")
+		run := b.want(b.finishCommand(p), 137, events.StateKilled, events.ReasonStop, "uid "+b.user.Uid)
 		var kill, empty time.Time
 		for _, s := range run.Escalation {
 			switch s.Step {
@@ -361,7 +361,7 @@ func TestK13(t *testing.T) {
 		"os.wait()\ntime.sleep(1)\n"
 	for name, extra := range map[string]string{"term": "pass", "kill": "signal.signal(signal.SIGTERM, signal.SIG_IGN)"} {
 		t.Run(name, func(t *testing.T) {
-			eachManager(t, func(b *bed) {
+			eachWay(t, func(b *bed) {
 				r := b.python([]string{"--grace", "1"}, fmt.Sprintf(daemonize, extra))
 				run := b.want(r, 0, events.StateDone, events.ReasonNone, "")
 				list := b.events(run.Run, events.KindOrphans)
@@ -386,7 +386,7 @@ func TestK13(t *testing.T) {
 
 // TestK17: swap is there and does not help.
 func TestK17(t *testing.T) {
-	asRoot(t, func(b *bed) {
+	asRootAndDaemon(t, func(b *bed) {
 		swap := filepath.Join("/var/tmp", "lictor-test-swap")
 		for _, args := range [][]string{{"dd", "if=/dev/zero", "of=" + swap, "bs=1M", "count=256"}, {"chmod", "600", swap},
 			{"mkswap", swap}, {"swapon", swap}} {

@@ -58,7 +58,7 @@ func (a *App) wait(ctx context.Context, names []string, asJSON bool) error {
 
 // resolveAll finds the runs that a person means, or says of which there is none.
 func (a *App) resolveAll(ctx context.Context, names []string) (runs []*events.Run, err error) {
-	err = a.read(ctx, func(ctx context.Context, s events.Store) error {
+	err = a.read(ctx, func(ctx context.Context, s events.Reader) error {
 		for _, name := range names {
 			run, err := a.resolve(ctx, s, name)
 			if err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/scidex/lictor/cmd/lictor/internal/api"
 	"github.com/spf13/cobra"
 )
 
@@ -12,7 +13,7 @@ const exitActed = 3
 
 func newWatchCommand(app *App) *cobra.Command {
 	var once bool
-	var sweep string
+	var sweep, socket string
 	cmd := &cobra.Command{
 		Use:   "watch [--once]",
 		Short: "Look after every run that nobody else keeps",
@@ -32,10 +33,11 @@ something went wrong.`,
 			if err != nil || infinite || pause < minSweep {
 				return errors.Join(err, withHint(usageError("sweep %q: must be a time of at least 1s", sweep), "write it like 30s"))
 			}
-			return app.watch(cmd.Context(), pause)
+			return app.watch(cmd.Context(), pause, socket)
 		},
 	}
 	cmd.Flags().StringVar(&sweep, "sweep", "30s", "pause between two looks at everything, besides those that the kernel asks for")
+	cmd.Flags().StringVar(&socket, "socket", api.Path, "answer launchers and commands here (the system's daemon only), or none")
 	cmd.Flags().BoolVar(&once, "once", false, "look once, act, report, exit")
 	return cmd
 }

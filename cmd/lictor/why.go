@@ -23,7 +23,7 @@ func newWhyCommand(app *App) *cobra.Command {
 		Long:  whyLong,
 		Args:  atMost(1, "one run"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return app.read(cmd.Context(), func(ctx context.Context, s events.Store) error {
+			return app.read(cmd.Context(), func(ctx context.Context, s events.Reader) error {
 				return app.why(ctx, s, args, asJSON)
 			})
 		},
@@ -33,7 +33,7 @@ func newWhyCommand(app *App) *cobra.Command {
 	return cmd
 }
 
-func (a *App) why(ctx context.Context, s events.Store, args []string, asJSON bool) error {
+func (a *App) why(ctx context.Context, s events.Reader, args []string, asJSON bool) error {
 	run, err := a.whichRun(ctx, s, args)
 	if err != nil {
 		return err
@@ -54,7 +54,7 @@ func (a *App) why(ctx context.Context, s events.Store, args []string, asJSON boo
 }
 
 // whichRun returns the run that was named, or the one that was killed last.
-func (a *App) whichRun(ctx context.Context, s events.Store, args []string) (*events.Run, error) {
+func (a *App) whichRun(ctx context.Context, s events.Reader, args []string) (*events.Run, error) {
 	if len(args) == 1 {
 		return a.resolve(ctx, s, args[0])
 	}
@@ -72,7 +72,7 @@ func (a *App) whichRun(ctx context.Context, s events.Store, args []string) (*eve
 const historyLength = 20
 
 // tellStory collects what an explanation needs.
-func (a *App) tellStory(ctx context.Context, s events.Store, run *events.Run) (story, error) {
+func (a *App) tellStory(ctx context.Context, s events.Reader, run *events.Run) (story, error) {
 	happened, err := s.Events(ctx, events.EventQuery{Run: run.Run})
 	if err != nil {
 		return story{}, err

@@ -49,6 +49,8 @@ type App struct {
 
 	tune func(*watcher.Keeper) // looks at a keeper before it begins; nil but in tests of its death
 
+	patience time.Duration // of a launcher whose daemon is away
+
 	args   []string // the command line, without argv[0]
 	handed *handed  // what the caller of `run -d` handed over; nil but in the service that launches such a run
 
@@ -65,6 +67,8 @@ func newApp() *App {
 		Now:    time.Now,
 		UID:    os.Geteuid(),
 		EtcDir: "/etc/lictor",
+
+		patience: endPatience,
 	}
 	connect(app)
 	return app

@@ -145,8 +145,14 @@ func (m *Memory) Runs(ctx context.Context, q events.RunQuery) ([]*events.Run, er
 			(len(q.States) == 0 || slices.Contains(q.States, r.State)) &&
 			(q.AnalysisID == "" || events.Clean(q.AnalysisID) == r.AnalysisID) &&
 			(q.Command == nil || slices.Equal(command, r.Command)) &&
+			(q.UID == nil || *q.UID == r.UID) &&
+			(q.Name == "" || events.Clean(q.Name) == r.Name) &&
+			strings.HasPrefix(string(r.Run), string(q.Prefix)) &&
 			within(r.StartedAt, q.Since, q.Until)
 	})
+	if q.Prefix != "" {
+		slices.SortFunc(runs, func(a, b *events.Run) int { return cmp.Compare(a.Run, b.Run) })
+	}
 	if q.Limit > 0 {
 		runs = runs[:min(q.Limit, len(runs))]
 	}
@@ -182,7 +188,7 @@ func (m *Memory) Events(ctx context.Context, q events.EventQuery) ([]events.Even
 		positions []int64
 	)
 	for i, e := range m.log {
-		if matches(&q, int64(i+1), &e) {
+		if matches(&q, int64(i+1), &e) && (q.UID == nil || m.runs[e.Run] != nil && m.runs[e.Run].run.UID == *q.UID) {
 			found, positions = append(found, copyEvent(e)), append(positions, int64(i+1))
 		}
 	}

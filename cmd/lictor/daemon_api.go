@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/coreos/go-systemd/v22/activation"
+
+	"github.com/scidex/lictor/cmd/lictor/internal/api"
+	"github.com/scidex/lictor/events"
+	"github.com/scidex/lictor/scope"
+)
+
+// noSocket is the path of a socket that is not wanted.
+const noSocket = "none"
+
+// backend is the daemon as its callers reach it.
+type backend struct {
+	*daemon
+	ctx context.Context //nolint:containedctx // of the daemon: conversations end with it
+}
+
+// serve answers on the socket until the daemon ends. Nobody listens for a user's own daemon: its launchers keep their runs
+// themselves.
+func (d *daemon) serve(ctx context.Context, path string) error {
+	if d.app.Mode() != ModeSystem || path == noSocket {
+		return nil
+	}
+	l, err := listen(path)
+	if err != nil {
+		return err
+	}
+	server := api.NewServer(&backend{d, ctx}, d.log)
+	d.workers.Go(func() {
+		if err := server.Serve(l); err != nil {
+			d.log.Error("nobody can be answered any more", "error", err)
+		}
+	})
+	context.AfterFunc(ctx, server.Close)
+	d.log.Info("listening", "socket", l.Addr().String())
+	return nil
+}
+
+// listen takes the socket that systemd has passed (sd_listen_fds(3)), else makes one. That one is there already is no error:
+// only one daemon gets as far as this, so it is a dead one's.
+func listen(path string) (*net.UnixListener, error) {
+	passed, err := activation.Listeners()
+	if err != nil {
+		return nil, fmt.Errorf("sockets of systemd: %w", err)
+	}
+	for _, l := range passed {
+		if u, ok := l.(*net.UnixListener); ok {
+			u.SetUnlinkOnClose(false) // it is systemd's
+			return u, nil
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o666); err != nil { // who may do what is decided by uid
+		l.Close()
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	return l, nil
+}
+
+// Store implements api.Backend.
+func (b *backend) Store(context.Context) (events.Reader, error) {
+	rec, err := b.settler.recorder("")
+	if err != nil {
+		return nil, err
+	}
+	return rec.store, nil
+}
+
+// reach is a live run that a caller acts on.
+func (b *backend) reach(ctx context.Context, peer api.Peer, run *events.Run, do func(context.Context, *reach) error) error {
+	err := b.app.reachRun(ctx, b.settler, run, peer.UID, do)
+	return problem(err)
+}
+
+// problem is an error of a command as callers are told it.
+func problem(err error) error {
+	if err == nil {
+		return nil
+	}
+	status := http.StatusInternalServerError
+	var spec *scope.SpecError
+	var limit *limitError
+	var adopt *scope.AdoptError
+	var offer *scope.OfferError
+	var ended *endedError
+	switch {
+	case errors.As(err, new(*api.Problem)), errors.Is(err, events.ErrNotFound):
+		return err
+	case errors.As(err, &ended):
+		status = http.StatusConflict
+	case errors.As(err, &offer), errors.As(err, &adopt):
+		status = http.StatusForbidden
+	case errors.As(err, &spec), errors.As(err, &limit), codeOf(err) == exitUsage, hintOf(err) != "":
+		status = http.StatusBadRequest
+	}
+	p := api.NewProblem(status, err.Error(), hintOf(err))
+	p.ExitCode = codeOf(err)
+	return p
+}
+
+// Stop implements api.Backend.
+func (b *backend) Stop(ctx context.Context, peer api.Peer, run *events.Run, grace *float64) error {
+	return b.reach(ctx, peer, run, func(ctx context.Context, r *reach) error {
+		if grace == nil {
+			return r.stop(ctx, nil)
+		}
+		d := span(max(0, *grace))
+		return r.stop(ctx, &d)
+	})
+}
+
+// Kill implements api.Backend.
+func (b *backend) Kill(ctx context.Context, peer api.Peer, run *events.Run, signal string) error {
+	sig, err := parseSignal(signal)
+	if err != nil {
+		return problem(err)
+	}
+	return b.reach(ctx, peer, run, func(ctx context.Context, r *reach) error { return r.kill(ctx, sig) })
+}
+
+// Set implements api.Backend.
+func (b *backend) Set(ctx context.Context, peer api.Peer, run *events.Run, assignments []string) error {
+	config, err := b.app.LoadConfig()
+	if err != nil {
+		return err
+	}
+	change, others, err := parseChange(config, assignments, physicalMemory())
+	if err != nil {
+		return problem(err)
+	}
+	return b.reach(ctx, peer, run, func(ctx context.Context, r *reach) error { return r.set(ctx, change, others) })
+}
+
+// Release implements api.Backend.
+func (b *backend) Release(ctx context.Context, peer api.Peer, run *events.Run) error {
+	return b.reach(ctx, peer, run, func(ctx context.Context, r *reach) error { return r.release(ctx) })
+}
+
+// Adopt implements api.Backend.
+func (b *backend) Adopt(ctx context.Context, peer api.Peer, a *api.Adoption) (*events.Run, error) {
+	run, err := b.adopt(ctx, peer, a)
+	return run, problem(err)
+}

@@ -1,0 +1,309 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/scidex/lictor/events"
+	"github.com/scidex/lictor/events/eventstest"
+)
+
+// fake is a backend that notes what it is asked for.
+type fake struct {
+	store events.Store
+	asked []string
+	fail  error
+	keep  func(Peer, *Conn)
+}
+
+func (f *fake) Keep(p Peer, c *Conn)                         { f.keep(p, c) }
+func (f *fake) Store(context.Context) (events.Reader, error) { return f.store, nil }
+func (f *fake) note(format string, args ...any) error {
+	f.asked = append(f.asked, fmt.Sprintf(format, args...))
+	return f.fail
+}
+func (f *fake) Stop(_ context.Context, _ Peer, r *events.Run, g *float64) error {
+	if g == nil {
+		return f.note("stop %s", r.Run)
+	}
+	return f.note("stop %s after %g", r.Run, *g)
+}
+func (f *fake) Kill(_ context.Context, _ Peer, r *events.Run, s string) error {
+	return f.note("kill %s %s", r.Run, s)
+}
+func (f *fake) Set(_ context.Context, _ Peer, r *events.Run, a []string) error {
+	return f.note("set %s %v", r.Run, a)
+}
+func (f *fake) Release(_ context.Context, _ Peer, r *events.Run) error {
+	return f.note("release %s", r.Run)
+}
+func (f *fake) Adopt(_ context.Context, p Peer, a *Adoption) (*events.Run, error) {
+	return a.Run, f.note("adopt %d for %d", a.PID, p.UID)
+}
+
+// start serves a fake backend on a socket, for a caller with the given uid.
+func start(t *testing.T, uid uint32) (*fake, *Client, string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "api") // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fake{store: &eventstest.Memory{}}
+	s := NewServer(f, slog.New(slog.DiscardHandler))
+	context := s.http.ConnContext
+	s.http.ConnContext = func(ctx context2, c net.Conn) context2 {
+		c.(*peerConn).peer.UID = uid
+		return context(ctx, c)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	t.Cleanup(func() {
+		s.Close()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return f, NewClient(path), path
+}
+
+type context2 = context.Context
+
+func begin(t *testing.T, f *fake, id events.RunID, uid uint32) *events.Run {
+	t.Helper()
+	run := eventstest.NewRun(id)
+	run.UID = uid
+	if err := f.store.Begin(t.Context(), run); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.store.Append(t.Context(), events.NewEvent(run, events.KindStarted, 0, run.StartedAt)); err != nil {
+		t.Fatal(err)
+	}
+	return run
+}
+
+// X4, X16: what a caller sees and may do depends on the uid that the kernel says, and on nothing that it says itself.
+func TestX4OwnRunsOnly(t *testing.T) {
+	f, c, _ := start(t, 1000)
+	mine, other := begin(t, f, "aaaaaaaaaaaa", 1000), begin(t, f, "bbbbbbbbbbbb", 1001)
+	ctx := t.Context()
+	s := c.Store()
+	if run, err := s.Run(ctx, mine.Run); err != nil || run.Run != mine.Run {
+		t.Errorf("own run: %v, %v", run, err)
+	}
+	for name, err := range map[string]error{
+		"run":     second(s.Run(ctx, other.Run)),
+		"resolve": second(s.Resolve(ctx, "bbbb")),
+		"stop":    c.Stop(ctx, other.Run, nil),
+		"kill":    c.Kill(ctx, other.Run, "SIGKILL"),
+		"set":     c.Set(ctx, other.Run, []string{"MemoryMax=1G"}),
+		"release": c.Release(ctx, other.Run),
+	} {
+		if !errors.Is(err, events.ErrNotFound) {
+			t.Errorf("%s of another user's run: %v, want not found", name, err)
+		}
+	}
+	runs, err := s.Runs(ctx, events.RunQuery{})
+	if err != nil || len(runs) != 1 || runs[0].Run != mine.Run {
+		t.Errorf("runs: %v, %v", runs, err)
+	}
+	cursor := int64(0)
+	es, err := s.Events(ctx, events.EventQuery{Cursor: &cursor})
+	if err != nil || len(es) != 1 || es[0].Run != mine.Run || cursor == 0 {
+		t.Errorf("events: %v, %v, cursor %d", es, err, cursor)
+	}
+	if len(f.asked) != 0 {
+		t.Errorf("done: %v", f.asked)
+	}
+	grace := 3 * time.Second
+	for _, err := range []error{c.Stop(ctx, mine.Run, nil), c.Stop(ctx, mine.Run, &grace), c.Kill(ctx, mine.Run, "SIGINT"),
+		c.Set(ctx, mine.Run, []string{"TasksMax=4"}), c.Release(ctx, mine.Run), second(c.Adopt(ctx, &Adoption{PID: 7, Run: mine}))} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	want := []string{"stop aaaaaaaaaaaa", "stop aaaaaaaaaaaa after 3", "kill aaaaaaaaaaaa SIGINT", "set aaaaaaaaaaaa [TasksMax=4]",
+		"release aaaaaaaaaaaa", "adopt 7 for 1000"}
+	if diff := cmp.Diff(want, f.asked); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func TestRootSeesAll(t *testing.T) {
+	f, c, _ := start(t, 0)
+	begin(t, f, "aaaaaaaaaaaa", 1000)
+	begin(t, f, "bbbbbbbbbbbb", 1001)
+	if runs, err := c.Store().Runs(t.Context(), events.RunQuery{}); err != nil || len(runs) != 2 {
+		t.Errorf("%v, %v", runs, err)
+	}
+	if n, err := c.Store().KillsSince(t.Context(), time.Time{}.Add(1)); err != nil || n != 0 {
+		t.Errorf("kills %d, %v", n, err)
+	}
+}
+
+// A problem keeps its words, its hint and its exit status.
+func TestProblems(t *testing.T) {
+	f, c, path := start(t, 1000)
+	run := begin(t, f, "aaaaaaaaaaaa", 1000)
+	p := NewProblem(http.StatusTooManyRequests, "too many", "wait")
+	p.ExitCode = 125
+	f.fail = p
+	var got *Problem
+	if err := c.Release(t.Context(), run.Run); !errors.As(err, &got) || cmp.Diff(p, got) != "" {
+		t.Errorf("got %v", err)
+	}
+	f.fail = errors.New("disk on fire")
+	if err := c.Release(t.Context(), run.Run); !errors.As(err, &got) || got.Status != 500 || got.Detail != "disk on fire" {
+		t.Errorf("got %v", err)
+	}
+	for request, want := range map[string]string{
+		"GET /nothing":                     "404",
+		"DELETE /api/v1/runs":              "404",
+		"POST /api/v1/keep":                "426",
+		"GET /api/v1/runs?since=yesterday": "400",
+		"GET /api/v1/runs?limit=-1":        "400",
+		"GET /api/v1/events?after=x":       "400",
+		"GET /healthz":                     "200",
+		"GET /api/v1/resolve?name=":        "404",
+		"GET /api/v1/runs/..%2f..%2fetc":   "404",
+	} {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", request)
+		answer, _ := io.ReadAll(conn)
+		conn.Close()
+		if line, _, _ := strings.Cut(string(answer), "\r\n"); !strings.Contains(line, want) {
+			t.Errorf("%s: %q, want %s", request, line, want)
+		}
+	}
+}
+
+// What a launcher and the daemon say to each other, with a first message that comes with the request.
+func TestKeep(t *testing.T) {
+	f, c, _ := start(t, 1000)
+	heard := make(chan FromLauncher, 3)
+	f.keep = func(p Peer, conn *Conn) {
+		defer conn.Close()
+		defer close(heard)
+		first, err := conn.First()
+		if err != nil || p.UID != 1000 || p.PID != os.Getpid() {
+			t.Errorf("first %+v, %v, from %+v", first, err, p)
+			return
+		}
+		heard <- first
+		_ = conn.Tell(ToLauncher{Confined: &Confined{Degraded: []string{"x"}}})
+		for {
+			m, err := conn.Next()
+			if err != nil {
+				return
+			}
+			heard <- m
+			if m.Exit != nil {
+				_ = conn.Tell(ToLauncher{Ended: first.Offer.Run})
+			}
+		}
+	}
+	conn, err := c.Connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	run := eventstest.NewRun("aaaaaaaaaaaa")
+	run.Command = []string{strings.Repeat("x", 1<<20)}
+	if err := conn.Begin(t.Context(), FromLauncher{Offer: &Offer{Run: run, Child: Process{PID: 5, StartTicks: 6}}}); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := conn.Hear(); err != nil || m.Confined == nil || m.Confined.Degraded[0] != "x" {
+		t.Fatalf("heard %+v, %v", m, err)
+	}
+	if err := errors.Join(conn.Say(FromLauncher{Opening: true}), conn.Say(FromLauncher{Exit: &Exit{Code: 3}})); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := conn.Hear(); err != nil || m.Ended == nil || m.Ended.Run != run.Run {
+		t.Fatalf("heard %+v, %v", m, err)
+	}
+	conn.Close()
+	var got []FromLauncher
+	for m := range heard {
+		got = append(got, m)
+	}
+	if len(got) != 3 || got[0].Offer.Child.StartTicks != 6 || !got[1].Opening || got[2].Exit.Code != 3 {
+		t.Errorf("the daemon heard %+v", got)
+	}
+}
+
+// Messages that are too long or no messages end the conversation, and nothing else.
+func TestKeepRefusesGarbage(t *testing.T) {
+	f, c, _ := start(t, 1000)
+	errs := make(chan error, 1)
+	f.keep = func(_ Peer, conn *Conn) {
+		defer conn.Close()
+		_, err := conn.First()
+		if err == nil {
+			_, err = conn.Next()
+		}
+		errs <- err
+	}
+	for _, text := range []string{"{{{\n", `{"offer":3}` + "\n", `{"opened":true}` + "\n" + strings.Repeat("x", maxMessage+1) + "\n"} {
+		conn, err := c.dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "POST /api/v1/keep HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n%s", upgrade, text)
+		if err := <-errs; err == nil {
+			t.Errorf("%.20q was taken", text)
+		}
+		conn.Close()
+	}
+}
+
+// F6, X16: a user with too many connections gets no more; others do.
+func TestConnectionQuota(t *testing.T) {
+	l := &listener{perUser: 2, open: map[uint32]int{}}
+	for i, c := range []struct {
+		uid  uint32
+		want bool
+	}{{1000, true}, {1000, true}, {1000, false}, {1001, true}, {0, true}, {0, true}, {0, true}} {
+		if got := l.admit(c.uid); got != c.want {
+			t.Errorf("%d: uid %d: %v", i, c.uid, got)
+		}
+	}
+	l.leave(1000)
+	if !l.admit(1000) {
+		t.Error("a connection that was closed counts")
+	}
+}
+
+func TestQueriesInURLs(t *testing.T) {
+	at := time.Date(2026, 11, 24, 1, 2, 3, 456789, time.UTC)
+	runs := events.RunQuery{Live: true, States: []events.State{"done", "killed"}, AnalysisID: "a&b=c", Command: []string{"x", "y z"},
+		Since: at, Until: at.Add(time.Hour), Limit: 7}
+	if got, err := decodeRunQuery(encodeRunQuery(runs)); err != nil || cmp.Diff(runs, got) != "" {
+		t.Errorf("%v %s", err, cmp.Diff(runs, got))
+	}
+	es := events.EventQuery{Run: "r", AnalysisID: "a", Kinds: []events.Kind{"oom"}, KillsOnly: true, Since: at, Until: at.Add(1), After: 9, Last: 3}
+	if got, err := decodeEventQuery(encodeEventQuery(es)); err != nil || cmp.Diff(es, got) != "" {
+		t.Errorf("%v %s", err, cmp.Diff(es, got))
+	}
+}

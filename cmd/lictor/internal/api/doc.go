@@ -1,0 +1,24 @@
+// Package api is how programs talk to the daemon: HTTP/1.1 on a unix socket, on which the kernel says who is at the other end
+// (SO_PEERCRED, unix(7)); nothing that a caller writes can change that.
+//
+// It is transport only. What is done, and whether the caller may, is the business of the Backend.
+//
+//	POST  /api/v1/keep                a launcher hands its run over; the connection becomes a Conn
+//	GET   /api/v1/runs                run records, newest first (RunQuery)
+//	GET   /api/v1/runs/{run}          one record
+//	PATCH /api/v1/runs/{run}          change limits
+//	POST  /api/v1/runs/{run}/stop     SIGTERM, grace, SIGKILL
+//	POST  /api/v1/runs/{run}/kill     one signal
+//	POST  /api/v1/runs/{run}/release  let it live on without limits
+//	POST  /api/v1/runs/adopt          put a running process tree into a scope
+//	GET   /api/v1/resolve             the run that a person means
+//	GET   /api/v1/events              events (EventQuery)
+//	GET   /api/v1/kills               how many kills since a time
+//	GET   /healthz                    the daemon answers
+//
+// Callers see and act on their own runs only; of another's they hear what they hear of one that does not exist, 404. Root sees
+// all. Errors are problem documents (RFC 9457).
+package api
+
+// Path is where the daemon of the system listens.
+const Path = "/run/lictor/api.sock"

@@ -1,0 +1,50 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/scidex/lictor/events"
+)
+
+// Problem is an error as the daemon tells it: a problem document of RFC 9457 with what lictor's own errors have besides.
+type Problem struct {
+	Type     string `json:"type"`  // about:blank: Title says it all
+	Title    string `json:"title"` // of Status
+	Status   int    `json:"status"`
+	Detail   string `json:"detail"`
+	Hint     string `json:"hint,omitempty"`      // what helps
+	ExitCode int    `json:"exit_code,omitempty"` // that a command should end with
+}
+
+func (p *Problem) Error() string { return p.Detail }
+
+// NewProblem returns a problem of an HTTP status.
+func NewProblem(status int, detail, hint string) *Problem {
+	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: detail, Hint: hint}
+}
+
+// problemOf is err as a problem. What no caller can do anything about is a 500.
+func problemOf(err error) *Problem {
+	if p, ok := errors.AsType[*Problem](err); ok {
+		return p
+	}
+	switch {
+	case errors.Is(err, events.ErrNotFound):
+		return NewProblem(http.StatusNotFound, err.Error(), "lictor ps -a lists the runs")
+	case errors.Is(err, events.ErrAmbiguous):
+		return NewProblem(http.StatusConflict, err.Error(), "give more characters of the id")
+	}
+	return NewProblem(http.StatusInternalServerError, err.Error(), "")
+}
+
+func writeProblem(w http.ResponseWriter, err error) {
+	p := problemOf(err)
+	w.Header().Set("Content-Type", "application/problem+json")
+	if p.Status == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", "10")
+	}
+	w.WriteHeader(p.Status)
+	_ = json.NewEncoder(w).Encode(p)
+}

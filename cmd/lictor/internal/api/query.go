@@ -1,0 +1,136 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/scidex/lictor/events"
+)
+
+// The queries of package events in a URL. Times are RFC 3339 with fractions, lists are repeated keys.
+
+func encodeRunQuery(q events.RunQuery) url.Values {
+	v := url.Values{}
+	if q.Live {
+		v.Set("live", "true")
+	}
+	for _, s := range q.States {
+		v.Add("state", string(s))
+	}
+	set(v, "analysis_id", q.AnalysisID)
+	if q.Command != nil {
+		text, _ := json.Marshal(q.Command) // strings only
+		v.Set("command", string(text))
+	}
+	setTime(v, "since", q.Since)
+	setTime(v, "until", q.Until)
+	setInt(v, "limit", int64(q.Limit))
+	return v
+}
+
+func decodeRunQuery(v url.Values) (q events.RunQuery, err error) {
+	d := decoder{values: v}
+	q.Live = d.bool("live")
+	for _, s := range v["state"] {
+		q.States = append(q.States, events.State(s))
+	}
+	q.AnalysisID = v.Get("analysis_id")
+	if text := v.Get("command"); text != "" {
+		d.keep("command", json.Unmarshal([]byte(text), &q.Command))
+	}
+	q.Since, q.Until = d.time("since"), d.time("until")
+	q.Limit = int(d.int("limit"))
+	return q, d.err
+}
+
+func encodeEventQuery(q events.EventQuery) url.Values {
+	v := url.Values{}
+	set(v, "run", string(q.Run))
+	set(v, "analysis_id", q.AnalysisID)
+	for _, k := range q.Kinds {
+		v.Add("kind", string(k))
+	}
+	if q.KillsOnly {
+		v.Set("kills", "true")
+	}
+	setTime(v, "since", q.Since)
+	setTime(v, "until", q.Until)
+	setInt(v, "after", q.After)
+	setInt(v, "last", int64(q.Last))
+	return v
+}
+
+func decodeEventQuery(v url.Values) (q events.EventQuery, err error) {
+	d := decoder{values: v}
+	q.Run, q.AnalysisID, q.KillsOnly = events.RunID(v.Get("run")), v.Get("analysis_id"), d.bool("kills")
+	for _, k := range v["kind"] {
+		q.Kinds = append(q.Kinds, events.Kind(k))
+	}
+	q.Since, q.Until = d.time("since"), d.time("until")
+	q.After, q.Last = d.int("after"), int(d.int("last"))
+	return q, d.err
+}
+
+func set(v url.Values, key, text string) {
+	if text != "" {
+		v.Set(key, text)
+	}
+}
+
+func setTime(v url.Values, key string, t time.Time) {
+	if !t.IsZero() {
+		v.Set(key, t.UTC().Format(time.RFC3339Nano))
+	}
+}
+
+func setInt(v url.Values, key string, n int64) {
+	if n != 0 {
+		v.Set(key, strconv.FormatInt(n, 10))
+	}
+}
+
+// decoder keeps the first error.
+type decoder struct {
+	values url.Values
+	err    error
+}
+
+func (d *decoder) keep(key string, err error) {
+	if d.err == nil && err != nil {
+		d.err = NewProblem(http.StatusBadRequest, fmt.Sprintf("%s %q: %v", key, d.values.Get(key), err), "")
+	}
+}
+
+func (d *decoder) bool(key string) (b bool) {
+	if text := d.values.Get(key); text != "" {
+		var err error
+		b, err = strconv.ParseBool(text)
+		d.keep(key, err)
+	}
+	return b
+}
+
+func (d *decoder) int(key string) (n int64) {
+	if text := d.values.Get(key); text != "" {
+		var err error
+		n, err = strconv.ParseInt(text, 10, 64)
+		if err == nil && n < 0 {
+			err = strconv.ErrRange
+		}
+		d.keep(key, err)
+	}
+	return n
+}
+
+func (d *decoder) time(key string) (t time.Time) {
+	if text := d.values.Get(key); text != "" {
+		var err error
+		t, err = time.Parse(time.RFC3339Nano, text)
+		d.keep(key, err)
+	}
+	return t
+}

@@ -1,0 +1,104 @@
+package api
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/scidex/lictor/events"
+)
+
+// What callers read. Everything is restricted to the runs that they may see.
+
+// maxRows bounds one answer; a caller with more asks again from where it ended.
+const maxRows = 10000
+
+type eventsAnswer struct {
+	Events []events.Event `json:"events"`
+	Cursor int64          `json:"cursor"`
+}
+
+type killsAnswer struct {
+	Kills int `json:"kills"`
+}
+
+// store is what the caller may see.
+func (s *Server) store(r *http.Request, p Peer) (events.Reader, error) {
+	store, err := s.backend.Store(r.Context())
+	if err != nil || p.Root() {
+		return store, err
+	}
+	return events.ForUser(store, p.UID), nil
+}
+
+// find returns the run in the path.
+func (s *Server) find(r *http.Request, p Peer) (*events.Run, error) {
+	store, err := s.store(r, p)
+	if err != nil {
+		return nil, err
+	}
+	return store.Run(r.Context(), events.RunID(r.PathValue("run")))
+}
+
+func (s *Server) run(r *http.Request, p Peer) (any, error) { return s.find(r, p) }
+
+func (s *Server) runs(r *http.Request, p Peer) (any, error) {
+	q, err := decodeRunQuery(r.URL.Query())
+	if err != nil {
+		return nil, err
+	}
+	store, err := s.store(r, p)
+	if err != nil {
+		return nil, err
+	}
+	if q.Limit <= 0 || q.Limit > maxRows {
+		q.Limit = maxRows
+	}
+	list, err := store.Runs(r.Context(), q)
+	if list == nil {
+		list = []*events.Run{}
+	}
+	return list, err
+}
+
+func (s *Server) resolve(r *http.Request, p Peer) (any, error) {
+	store, err := s.store(r, p)
+	if err != nil {
+		return nil, err
+	}
+	return store.Resolve(r.Context(), r.URL.Query().Get("name"))
+}
+
+func (s *Server) events(r *http.Request, p Peer) (any, error) {
+	q, err := decodeEventQuery(r.URL.Query())
+	if err != nil {
+		return nil, err
+	}
+	store, err := s.store(r, p)
+	if err != nil {
+		return nil, err
+	}
+	answer := eventsAnswer{Cursor: q.After}
+	q.Cursor = &answer.Cursor
+	if q.Last <= 0 && q.After == 0 || q.Last > maxRows {
+		q.Last = maxRows
+	}
+	answer.Events, err = store.Events(r.Context(), q)
+	return answer, err
+}
+
+func (s *Server) kills(r *http.Request, p Peer) (any, error) {
+	d := decoder{values: r.URL.Query()}
+	since := d.time("since")
+	if d.err != nil {
+		return nil, d.err
+	}
+	if since.IsZero() {
+		since = time.Now().Add(-24 * time.Hour)
+	}
+	store, err := s.store(r, p)
+	if err != nil {
+		return nil, err
+	}
+	n, err := store.KillsSince(r.Context(), since)
+	return killsAnswer{n}, err
+}

@@ -1,0 +1,203 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/scidex/lictor/events"
+)
+
+// Backend does what callers ask for. An error that is a *Problem is told as it is.
+type Backend interface {
+	// Keep converses with a launcher until the connection ends. It runs in a goroutine of its own and closes c.
+	Keep(peer Peer, c *Conn)
+	// Store is where the records are.
+	Store(ctx context.Context) (events.Reader, error)
+
+	// The methods below are called for runs that the caller may see.
+
+	Stop(ctx context.Context, peer Peer, run *events.Run, grace *float64) error
+	Kill(ctx context.Context, peer Peer, run *events.Run, signal string) error
+	Set(ctx context.Context, peer Peer, run *events.Run, assignments []string) error
+	Release(ctx context.Context, peer Peer, run *events.Run) error
+	Adopt(ctx context.Context, peer Peer, a *Adoption) (*events.Run, error)
+}
+
+// Adoption describes a process that is to be put into a scope.
+type Adoption struct {
+	PID        int         `json:"pid"`
+	Run        *events.Run `json:"run"` // its limits and names
+	Properties []string    `json:"properties,omitempty"`
+}
+
+// Server serves the API on one socket.
+type Server struct {
+	backend Backend
+	http    *http.Server
+	refused atomic.Uint64
+	tell    *slog.Logger
+}
+
+// The limits of what callers can cost.
+const (
+	maxHeader    = 32 << 10
+	maxBody      = 16 << 20
+	headerTime   = 5 * time.Second
+	bodyTime     = 15 * time.Second
+	idleTime     = 30 * time.Second
+	answerTime   = 30 * time.Second
+	connsPerUser = 1024 // one for each live run among them
+)
+
+// NewServer returns a server.
+func NewServer(b Backend, log *slog.Logger) *Server {
+	s := &Server{backend: b, tell: log}
+	s.http = &http.Server{Handler: s.routes(), MaxHeaderBytes: maxHeader, ReadHeaderTimeout: headerTime, ReadTimeout: bodyTime,
+		IdleTimeout: idleTime, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, peerKey{}, c.(*peerConn).peer)
+		}}
+	return s
+}
+
+// Refused says how many connections were closed unheard.
+func (s *Server) Refused() uint64 { return s.refused.Load() }
+
+// Serve serves until Close.
+func (s *Server) Serve(l *net.UnixListener) error {
+	err := s.http.Serve(&listener{UnixListener: l, perUser: connsPerUser, refused: &s.refused, open: map[uint32]int{}})
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// Close ends the serving. Conversations with launchers go on.
+func (s *Server) Close() { _ = s.http.Close() }
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	handle := func(pattern string, h func(*http.Request, Peer) (any, error)) { mux.Handle(pattern, s.answer(h)) }
+	mux.HandleFunc("POST /api/v1/keep", s.keep)
+	handle("GET /healthz", func(*http.Request, Peer) (any, error) { return map[string]string{"status": "ok"}, nil })
+	handle("GET /api/v1/runs", s.runs)
+	handle("GET /api/v1/runs/{run}", s.run)
+	handle("GET /api/v1/resolve", s.resolve)
+	handle("GET /api/v1/events", s.events)
+	handle("GET /api/v1/kills", s.kills)
+	handle("PATCH /api/v1/runs/{run}", s.act(func(r *http.Request, p Peer, run *events.Run) error {
+		var body struct {
+			Set []string `json:"set"`
+		}
+		if err := readBody(r, &body); err != nil {
+			return err
+		}
+		return s.backend.Set(r.Context(), p, run, body.Set)
+	}))
+	handle("POST /api/v1/runs/{run}/stop", s.act(func(r *http.Request, p Peer, run *events.Run) error {
+		var body struct {
+			Grace *float64 `json:"grace_seconds"`
+		}
+		if err := readBody(r, &body); err != nil {
+			return err
+		}
+		return s.backend.Stop(r.Context(), p, run, body.Grace)
+	}))
+	handle("POST /api/v1/runs/{run}/kill", s.act(func(r *http.Request, p Peer, run *events.Run) error {
+		var body struct {
+			Signal string `json:"signal"`
+		}
+		if err := readBody(r, &body); err != nil {
+			return err
+		}
+		return s.backend.Kill(r.Context(), p, run, body.Signal)
+	}))
+	handle("POST /api/v1/runs/{run}/release", s.act(func(r *http.Request, p Peer, run *events.Run) error {
+		return s.backend.Release(r.Context(), p, run)
+	}))
+	handle("POST /api/v1/runs/adopt", func(r *http.Request, p Peer) (any, error) {
+		var a Adoption
+		if err := readBody(r, &a); err != nil {
+			return nil, err
+		}
+		return s.backend.Adopt(r.Context(), p, &a)
+	})
+	mux.Handle("/", s.answer(func(r *http.Request, _ Peer) (any, error) {
+		return nil, NewProblem(http.StatusNotFound, "no such resource: "+r.Method+" "+r.URL.Path, "lictor --help")
+	}))
+	return mux
+}
+
+// readBody reads a JSON object, strictly. No body at all is an empty object.
+func readBody(r *http.Request, into any) error {
+	d := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxBody))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil && !errors.Is(err, io.EOF) {
+		return NewProblem(http.StatusBadRequest, "body: "+err.Error(), "")
+	}
+	return nil
+}
+
+// answer writes what h returns.
+func (s *Server) answer(h func(*http.Request, Peer) (any, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		result, err := h(r, peerFrom(r.Context()))
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
+		if err != nil {
+			if problemOf(err).Status >= http.StatusInternalServerError {
+				s.tell.Warn("api", "path", r.URL.Path, "error", err)
+			}
+			writeProblem(w, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(result)
+	})
+}
+
+// act does something to the run in the path, if the caller may see it.
+func (s *Server) act(do func(*http.Request, Peer, *events.Run) error) func(*http.Request, Peer) (any, error) {
+	return func(r *http.Request, p Peer) (any, error) {
+		run, err := s.find(r, p)
+		if err != nil {
+			return nil, err
+		}
+		return struct{}{}, do(r, p, run)
+	}
+}
+
+// keep hands the connection of a launcher to the backend.
+func (s *Server) keep(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Upgrade") != upgrade {
+		writeProblem(w, NewProblem(http.StatusUpgradeRequired, "keep: the connection must be upgraded to "+upgrade, "lictor run does it"))
+		return
+	}
+	conn, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		writeProblem(w, err)
+		return
+	}
+	early := make([]byte, rw.Reader.Buffered())
+	_, _ = io.ReadFull(rw.Reader, early)
+	if _, err := io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+upgrade+"\r\n\r\n"); err != nil {
+		_ = conn.Close()
+		return
+	}
+	var in io.Reader = conn
+	if len(early) > 0 {
+		in = io.MultiReader(bytes.NewReader(early), conn)
+	}
+	peer := peerFrom(r.Context())
+	go s.backend.Keep(peer, newConn(conn, in))
+}
+
+// upgrade is the name of what a Conn speaks.
+const upgrade = "lictor-keep/1"
