@@ -90,10 +90,14 @@ func (c *caller) wait(ctx context.Context, leader scope.ProcessID) (watcher.Exit
 	}
 	patience, cancel := context.WithTimeout(waiting, callerPatience)
 	defer cancel()
-	go func() { gone <- watcher.WaitGone(patience, c.process.PID, c.process.StartTicks) }()
+	mute := make(chan struct{}) // it is dead, or was waited for long enough
+	go func() {
+		defer close(mute)
+		_ = watcher.WaitGone(patience, c.process.PID, c.process.StartTicks)
+	}()
 	select {
 	case <-c.told:
-	case <-gone:
+	case <-mute:
 		select { // its last word may have come before it ended
 		case <-c.told:
 		default:
@@ -196,7 +200,7 @@ func (b *backend) offered(ctx context.Context, peer api.Peer, c *api.Conn, o *ap
 		b.forget(offer.Spec.Run)
 		b.launcher.TakeBack(ctx, s)
 		b.notStarted(ctx, rec, run, err)
-		return nil //nolint:nilerr // the caller knows: it is the caller's own
+		return nil // the caller knows: it is its own failure
 	}
 	if err := b.keepOffered(ctx, rec, run, who); err != nil {
 		b.log.Error("run not kept", "run", run.Run, "error", err) // the sweep takes it over

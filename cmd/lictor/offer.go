@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"os"
@@ -84,19 +85,14 @@ const maxLabels = 64
 func limitsAsFlags(l events.Limits) map[string]string {
 	count := func(n uint64) string { return strconv.FormatUint(n, 10) }
 	exact := func(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
-	or := func(text, without string) string {
-		if text == "" {
-			return without
-		}
-		return text
-	}
+	or := func(text string) string { return cmp.Or(text, "infinity") }
 	return map[string]string{
-		"memory-max":      or(given(l.MemoryMaxBytes, count), "infinity"),
-		"memory-high":     or(given(l.MemoryHighBytes, count), "infinity"),
-		"memory-swap-max": or(given(l.MemorySwapMaxBytes, count), "infinity"),
-		"tasks-max":       or(given(l.TasksMax, count), "infinity"),
-		"cpu-quota":       or(given(l.CPUQuotaPercent, func(p float64) string { return exact(p) + "%" }), "infinity"),
-		"runtime-max":     or(given(l.RuntimeMaxSeconds, exact), "infinity"),
+		"memory-max":      or(given(l.MemoryMaxBytes, count)),
+		"memory-high":     or(given(l.MemoryHighBytes, count)),
+		"memory-swap-max": or(given(l.MemorySwapMaxBytes, count)),
+		"tasks-max":       or(given(l.TasksMax, count)),
+		"cpu-quota":       or(given(l.CPUQuotaPercent, func(p float64) string { return exact(p) + "%" })),
+		"runtime-max":     or(given(l.RuntimeMaxSeconds, exact)),
 		"grace":           exact(l.GraceSeconds),
 		"oom-policy":      l.OOMPolicy,
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // Problem is an error as the daemon tells it: a problem document of RFC 9457 with what lictor's own errors have besides.
-type Problem struct {
+type Problem struct { //nolint:errname // the RFC's word
 	Type     string `json:"type"`  // about:blank: Title says it all
 	Title    string `json:"title"` // of Status
 	Status   int    `json:"status"`
