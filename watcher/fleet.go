@@ -235,10 +235,20 @@ func (f *Fleet) watch(m *member) {
 	}
 }
 
+// awaitLeader waits for the end of the main process. To be unable to wait (no descriptor is left for its pidfd) is not its end:
+// that is tried again.
 func (m *member) awaitLeader(ctx context.Context) {
-	x, err := m.Target.Wait(ctx)
-	if ctx.Err() == nil {
-		m.post(input{end: &leaderEnd{x, err}})
+	for {
+		x, err := m.Target.Wait(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil || errors.Is(err, ErrNotParent) {
+			m.post(input{end: &leaderEnd{x, err}})
+			return
+		}
+		m.Log.Warn("main process not waited for", logRun, m.Run.Run, logError, err)
+		pause(ctx, waitRetry)
 	}
 }
 

@@ -129,11 +129,7 @@ func (s *session) leaderEnded(end leaderEnd) {
 		return
 	}
 	s.gone, s.goneAt = true, s.Clock.Boottime()
-	if errors.Is(end.err, ErrNotParent) {
-		return
-	}
-	if end.err != nil {
-		s.Log.Warn("exit status unknown", logRun, s.Run.Run, logError, end.err)
+	if end.err != nil { // ErrNotParent
 		return
 	}
 	s.exit = &end.exit

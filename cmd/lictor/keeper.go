@@ -212,6 +212,7 @@ func (a *App) startTelling(path string) *telling {
 			return
 		}
 		t.journal = events.NewJournal(events.JournalOptions{})
+		go func() { _ = t.journal.Run(context.Background()) }() // ends with close
 		t.rec = events.NewRecorder(t.store, t.journal)
 	}()
 	return t
