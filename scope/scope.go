@@ -31,6 +31,7 @@ type Scope struct {
 	l       *Launcher
 	child   *child   // nil if it was adopted
 	adopted *adopted // nil if it was launched
+	foreign bool     // there is a unit of that name, which is not ours
 
 	waitOnce sync.Once
 	waited   chan struct{}
