@@ -210,8 +210,8 @@ func (s *Scope) GiveBack(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
 	defer s.Close()
-	if s.StartedAt.IsZero() {
-		return nil // systemd was not asked for anything yet
+	if s.unmade() {
+		return nil
 	}
 	led, err := s.l.fs.Open(s.l.manager.FleetPath() + "/" + s.Spec.Run.Ledger())
 	if errors.Is(err, cgroup.ErrGone) {

@@ -2,7 +2,6 @@ package scope
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -136,13 +135,8 @@ func (l *Launcher) Confine(ctx context.Context, o Offer, prepared func(context.C
 	ctx, cancel := context.WithTimeout(ctx, launchTimeout)
 	defer cancel()
 	s := &Scope{Spec: o.Spec, l: l, uid: o.UID, Leader: o.Leader, Launcher: o.Launcher, prepared: prepared}
-	err := l.confine(ctx, s)
-	switch {
-	case errors.Is(err, ErrUnitExists): // another run's: nothing of it is ours to take back
-		s.Close()
-		return nil, err
-	case err != nil:
-		l.TakeBack(ctx, s)
+	if err := l.confine(ctx, s); err != nil {
+		l.takeBack(ctx, s)
 		return nil, err
 	}
 	return s, nil

@@ -2,6 +2,7 @@ package scope
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -22,10 +23,14 @@ type ProcessID struct {
 	StartTicks uint64 `json:"start_ticks"` // field 22 of /proc/PID/stat
 }
 
-// Alive reports whether the process still exists (a zombie counts as gone).
+// Alive reports whether the process still exists (a zombie counts as gone). It says no only when that is known: a process
+// that cannot be looked at for want of descriptors is not dead, and what it keeps or owns must not be ended for it.
 func (p ProcessID) Alive() bool {
 	st, err := cgroup.ReadStat(p.PID)
-	return err == nil && st.StartTicks == p.StartTicks && st.State != 'Z' && st.State != 'X'
+	if err != nil {
+		return !errors.Is(err, cgroup.ErrNoProcess)
+	}
+	return st.StartTicks == p.StartTicks && st.State != 'Z' && st.State != 'X'
 }
 
 // Facts is what is written on a ledger.

@@ -256,6 +256,30 @@ func TestD3LaunchEndsAtItsDeadline(t *testing.T) {
 	h.untouched()
 }
 
+// TestD9ForeignUnits: the name of the scope is taken. The launch fails, and neither that unit nor the slice around it is touched.
+func TestD9ForeignUnits(t *testing.T) {
+	h := newHost(t)
+	spec := shell("true")
+	spec.Run = NewRunID()
+	for _, unit := range []string{spec.Run.Scope(), spec.Run.Ledger()} {
+		h.fake.Set(unit, map[string]any{"Description": "somebody else's"})
+	}
+	_, err := h.l.Launch(t.Context(), spec)
+	wantError(t, err, ErrUnitExists)
+	adopt := adoptSpec(h.stray())
+	adopt.Run = spec.Run
+	_, err = h.l.Adopt(t.Context(), adopt)
+	wantError(t, err, ErrUnitExists)
+	if got := h.fake.Units(); len(got) != 2 {
+		t.Errorf("units: got %v, want both left alone", got)
+	}
+	for _, method := range []string{"StopUnit", "ResetFailedUnit"} {
+		if calls := h.fake.Calls(method); len(calls) != 0 {
+			t.Errorf("%s was called for somebody else's unit: %v", method, calls)
+		}
+	}
+}
+
 func TestD11UnknownProperty(t *testing.T) {
 	tests := []struct {
 		name    string

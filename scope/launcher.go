@@ -172,7 +172,7 @@ func (b *bus) makeUnits(ctx context.Context, s *Scope, pids ...int) error {
 	err := b.start(ctx, s.Unit(), ps)
 	for _, o := range optional {
 		if !errors.Is(err, ErrUnknownProperty) {
-			return err
+			break
 		}
 		var dropped bool
 		if ps, dropped = without(ps, o.name); dropped {
@@ -180,8 +180,13 @@ func (b *bus) makeUnits(ctx context.Context, s *Scope, pids ...int) error {
 			err = b.start(ctx, s.Unit(), ps)
 		}
 	}
+	s.foreign = errors.Is(err, ErrUnitExists)
 	return err
 }
+
+// unmade reports whether there are no units of ours to be taken back: systemd was not asked for any yet, or the name was taken
+// by somebody else's.
+func (s *Scope) unmade() bool { return s.StartedAt.IsZero() || s.foreign }
 
 func without(ps []Property, name string) (rest []Property, dropped bool) {
 	for _, p := range ps {
@@ -235,8 +240,8 @@ func (l *Launcher) takeBack(ctx context.Context, s *Scope) {
 	if s.child != nil {
 		s.child.discard(ctx)
 	}
-	if s.StartedAt.IsZero() {
-		return // systemd was not asked for anything yet
+	if s.unmade() {
+		return
 	}
 	_ = l.use(ctx, func(b *bus) error { // whoever finds what cannot be removed now settles it later
 		return oneLine(b.stop(ctx, s.Unit()), b.resetFailed(ctx, s.Unit()), b.stop(ctx, s.Spec.Run.Ledger()))

@@ -2,6 +2,7 @@ package scope
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -37,9 +38,7 @@ func (l *Launcher) Monitor(ctx context.Context, run RunID, fn func(UnitState)) e
 	); err != nil {
 		return fmt.Errorf("monitor %q: %w", unit, err)
 	}
-	if st, err := b.unitState(ctx, unit); err == nil {
-		fn(st)
-	}
+	b.tellState(ctx, unit, fn)
 	l.setMonitor(run, b)
 	defer l.setMonitor(run, nil)
 	select {
@@ -59,9 +58,7 @@ func (l *Launcher) Follow(ctx context.Context, run RunID, fn func(UnitState)) er
 	return l.use(ctx, func(b *bus) error {
 		b.watch(unit, fn)
 		defer b.signals.unwatch(unit)
-		if st, err := b.unitState(ctx, unit); err == nil {
-			fn(st)
-		}
+		b.tellState(ctx, unit, fn)
 		select {
 		case <-b.gone():
 			return fmt.Errorf("follow %q: %w", unit, ErrDisconnected)
@@ -102,6 +99,17 @@ func (b *bus) watch(unit string, fn func(UnitState)) {
 	b.signals.watch(unit,
 		func(c map[string]dbus.Variant) { fn(changedState(c)) },
 		func() { fn(UnitState{StopJob: true}) })
+}
+
+// tellState tells fn how a unit is now. One that systemd does not know is over for it.
+func (b *bus) tellState(ctx context.Context, unit string, fn func(UnitState)) {
+	st, err := b.unitState(ctx, unit)
+	switch {
+	case err == nil:
+		fn(st)
+	case errors.Is(err, ErrNoUnit):
+		fn(UnitState{ActiveState: "inactive"})
+	}
 }
 
 // match asks the bus daemon for signals of systemd.

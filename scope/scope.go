@@ -34,6 +34,7 @@ type Scope struct {
 	adopted  *adopted // nil if it was launched
 	uid      uint32   // whose it is
 	prepared func(context.Context, *Scope) error
+	foreign  bool // there is a unit of that name, which is not ours
 
 	waitOnce sync.Once
 	waited   chan struct{}

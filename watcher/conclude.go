@@ -25,8 +25,8 @@ func (k *Keeper) Finish(ctx context.Context) (*events.Run, error) {
 	if last != nil {
 		e.Exit, e.LeaderAt, e.Alive = &last.Exit, last.Boottime, last.Alive
 	}
-	if at, _ := k.end(false); at != nil {
-		e.Removed = k.Clock.Boottime() - k.Clock.Now().Sub(*at)
+	if _, wall := k.end(false); wall != nil {
+		e.Removed = k.Started + time.Duration(*wall*float64(time.Second))
 	}
 	if last == nil && k.Exit != nil {
 		e.Exit, e.LeaderAt = k.Exit, e.Removed
@@ -182,12 +182,38 @@ func (k *Keeper) end(present bool) (*time.Time, *float64) {
 		return &at, &wall
 	}
 	at, err := k.Box.Ledger.ModTime()
-	if err != nil || at.Before(k.Run.StartedAt) {
+	if err != nil {
 		return nil, nil
 	}
+	now := k.Clock.Now().Round(0) // by the wall clock, as at
+	lasted, ok := unseenLength(at.Sub(k.Run.StartedAt), now.Sub(at), k.Clock.Boottime()-k.Started)
 	at = at.UTC()
-	wall := seconds(at.Sub(k.Run.StartedAt))
+	if !ok {
+		return &at, nil
+	}
+	wall := seconds(lasted)
 	return &at, &wall
+}
+
+// stepSlack is how far two clocks may drift apart, slewing and rounding included, until one of them was set.
+const stepSlack = 2 * time.Second
+
+// unseenLength is how long a run lasted of which only the date of its end is left, by a clock that may have been set at any time:
+// dated is from the date of its start to that of its end, since from there to now, age from its start to now by a clock that
+// nobody can set. Whichever of the two spans the step was in, the other one is right, and as long as no length that cannot be
+// gives that away, nobody knows which.
+func unseenLength(dated, since, age time.Duration) (lasted time.Duration, ok bool) {
+	counted := age - since
+	can := func(d time.Duration) bool { return d >= -stepSlack && d <= age+stepSlack }
+	switch {
+	case (dated - counted).Abs() <= stepSlack, can(dated) && !can(counted):
+		lasted = dated
+	case can(counted) && !can(dated):
+		lasted = counted
+	default:
+		return 0, false
+	}
+	return min(max(lasted, 0), age), true
 }
 
 func (k *Keeper) survivors(ctx context.Context) []events.Process {

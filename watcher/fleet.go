@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -92,11 +93,16 @@ func (f *Fleet) Keeps(run events.RunID) bool {
 	return f.members[run] != nil
 }
 
-// WatchChildren has Changed told of cgroups that are made and removed in a directory.
+// WatchChildren has Changed told of cgroups that are made and removed in a directory, instead of in an earlier one.
 func (f *Fleet) WatchChildren(dir string) error {
 	if f.notifier == nil {
 		return errors.New("no notifications")
 	}
+	f.mu.Lock()
+	old := f.children
+	f.children = 0
+	f.mu.Unlock()
+	f.notifier.Remove(old)
 	id, err := f.notifier.AddChildren(dir)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -113,15 +119,17 @@ func (f *Fleet) WatchesChildren() bool {
 
 // Run takes the turns of the runs until ctx ends, and returns when nobody works any more. It is called once.
 func (f *Fleet) Run(ctx context.Context) {
-	notices := make(chan []Notice)
+	notices, blind := make(chan []Notice), make(chan struct{})
 	var own sync.WaitGroup
 	if f.notifier != nil {
 		own.Go(func() {
 			if err := f.notifier.Run(ctx, notices); err != nil {
 				f.log.Error("notifications ended; polling", logError, err)
+				close(blind)
 			}
 		})
 	}
+	var looks <-chan time.Time
 	due := make(chan struct{})
 	if f.timer != nil {
 		own.Go(func() { f.waitTimer(ctx, due) })
@@ -139,6 +147,10 @@ func (f *Fleet) Run(ctx context.Context) {
 			f.expire()
 		case <-poll.C:
 			f.expire()
+		case <-blind:
+			looks, blind = time.Tick(pollEvery), nil
+		case <-looks:
+			f.LookAtAll()
 		case <-ctx.Done():
 		}
 	}
@@ -166,7 +178,7 @@ func (f *Fleet) route(batch []Notice) {
 		f.mu.Unlock()
 		switch {
 		case n.Kind == NoticeOverflow:
-			f.overflows.Add(1)
+			f.log.Warn("notices were lost; looking at everything", "overflows", f.overflows.Add(1))
 			f.LookAtAll()
 			child = true
 		case m != nil:
@@ -198,10 +210,13 @@ func (f *Fleet) Keep(ctx context.Context, k *Keeper, done func(*events.Run, erro
 		m.poll = pollEvery
 	}
 	m.resume(ctx)
+	m.watches = f.watch(m)
 	f.mu.Lock()
 	f.members[k.Run.Run] = m
+	for _, id := range m.watches {
+		f.watches[id] = m
+	}
 	f.mu.Unlock()
-	f.watch(m)
 	f.work.Go(func() { m.awaitLeader(ctx) })
 	f.work.Go(func() { m.monitor(ctx) })
 	f.work.Go(func() { m.watchOwner(ctx) })
@@ -209,36 +224,45 @@ func (f *Fleet) Keep(ctx context.Context, k *Keeper, done func(*events.Run, erro
 }
 
 // watch adds the watches of a run. One for which there is no watch left is polled.
-func (f *Fleet) watch(m *member) {
+func (f *Fleet) watch(m *member) (ids []WatchID) {
 	if f.notifier == nil {
-		return
+		return nil
 	}
-	ids := make([]WatchID, 0, 2)
 	id, err := f.notifier.Add(fdPath(m.Box.Ledger.FD()), "memory.events", "cgroup.events", "pids.events")
+	if err == nil {
+		ids = append(ids, id)
+	}
+	if err == nil && m.Box.Scope != nil {
+		// Before Linux 6.12 the ledger does not count refused forks. The limits change when somebody writes them.
+		id, err = f.notifier.Add(fdPath(m.Box.Scope.FD()), "pids.events", "memory.max", "pids.max")
+		if err == nil {
+			ids = append(ids, id)
+		}
+		if errors.Is(err, os.ErrNotExist) { // it is gone
+			err = nil
+		}
+	}
 	if err != nil {
 		m.Log.Warn("no notifications; polling", logRun, m.Run.Run, logError, err)
 		m.poll = pollEvery
-		return
 	}
-	ids = append(ids, id)
-	if m.Box.Scope != nil {
-		// Before Linux 6.12 the ledger does not count refused forks. The limits change when somebody writes them.
-		if id, err := f.notifier.Add(fdPath(m.Box.Scope.FD()), "pids.events", "memory.max", "pids.max"); err == nil {
-			ids = append(ids, id)
-		}
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	m.watches = ids
-	for _, id := range ids {
-		f.watches[id] = m
-	}
+	return ids
 }
 
+// awaitLeader waits for the end of the main process. To be unable to wait (no descriptor is left for its pidfd) is not its end:
+// that is tried again.
 func (m *member) awaitLeader(ctx context.Context) {
-	x, err := m.Target.Wait(ctx)
-	if ctx.Err() == nil {
-		m.post(input{end: &leaderEnd{x, err}})
+	for {
+		x, err := m.Target.Wait(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil || errors.Is(err, ErrNotParent) {
+			m.post(input{end: &leaderEnd{x, err}})
+			return
+		}
+		m.Log.Warn("main process not waited for", logRun, m.Run.Run, logError, err)
+		pause(ctx, waitRetry)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -192,6 +193,54 @@ func TestKeepOOMInSteps(t *testing.T) {
 	if r.record.Reason != events.ReasonOOM || r.record.OOM.WhoseLimit != watcher.LimitOwn || r.record.By != "kernel" {
 		t.Errorf("verdict %q of the %q limit by %q, want oom, own, kernel", r.record.Reason, r.record.OOM.WhoseLimit, r.record.By)
 	}
+}
+
+// inactiveTarget is a run whose scope systemd takes for ended.
+type inactiveTarget struct {
+	*fakeTarget
+	told chan bool
+}
+
+func (i inactiveTarget) Monitor(ctx context.Context, fn func(watcher.UnitState)) error {
+	fn(watcher.UnitState{ActiveState: "inactive"})
+	close(i.told)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestD10Inactive: systemd takes a scope for ended while its processes run. The record says so; that is no end.
+func TestD10Inactive(t *testing.T) {
+	r := newRig(t)
+	told := make(chan bool)
+	r.keeper.Target = inactiveTarget{r.target, told}
+	left := sleeper(t)
+	r.Join(testScopePath, left.Process.Pid)
+	r.start(t)
+	<-told
+	r.SetMemoryEvents(testLedgerPath, cgroup.MemoryEvents{HasGroupKill: true}) // one more look, after what was told
+	deadline := time.Now().Add(20 * time.Second)
+	for len(r.events(t, events.KindStarted)) == 0 && time.Now().Before(deadline) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	_ = left.Process.Kill()
+	_ = left.Wait()
+	r.Leave(left.Process.Pid)
+	r.target.exit <- watcher.Exit{}
+	if released, err := r.wait(t); err != nil || !released {
+		t.Errorf("error %v, released %v", err, released)
+	}
+	if r.record.State != events.StateDone || len(r.record.Degraded) != 1 || !strings.HasPrefix(r.record.Degraded[0], "scope: ") {
+		t.Errorf("state %q, degraded %q", r.record.State, r.record.Degraded)
+	}
+}
+
+func (r *rig) events(t *testing.T, kind events.Kind) []events.Event {
+	t.Helper()
+	list, err := r.store.Events(t.Context(), events.EventQuery{Run: "abc", Kinds: []events.Kind{kind}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
 }
 
 // TestKeepLeftOvers: what the main process leaves behind is ended and listed; a bystander is not touched.

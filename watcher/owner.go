@@ -19,15 +19,17 @@ type Owner struct {
 
 // watchOwner waits for the end of the owner, if there is one.
 func (s *session) watchOwner(ctx context.Context) {
-	if s.Owner == nil {
-		return
-	}
-	err := WaitGone(ctx, s.Owner.PID, s.Owner.StartTicks)
-	switch {
-	case err == nil:
-		s.poke(input{ownerless: true})
-	case ctx.Err() == nil:
+	for s.Owner != nil {
+		err := WaitGone(ctx, s.Owner.PID, s.Owner.StartTicks)
+		if err == nil {
+			s.poke(input{ownerless: true})
+			return
+		}
+		if ctx.Err() != nil {
+			return
+		}
 		s.Log.Warn("owner not watched", logRun, s.Run.Run, logPID, s.Owner.PID, logError, err)
+		pause(ctx, waitRetry)
 	}
 }
 

@@ -57,7 +57,10 @@ type session struct {
 	startTold bool          // the started event is on record
 	emptyAt   time.Duration // when the run was found empty without an exit status; 0 is not yet
 
+	forsaken bool // systemd was found to take the run for ended while it runs
+
 	mu           sync.Mutex
+	inactive     bool // the unit is inactive or failed
 	deactivating time.Duration
 	stopJob      bool
 	steps        []events.Step
@@ -93,9 +96,11 @@ func (s *session) turn(ctx context.Context, in input) (wake time.Duration, over 
 		s.look(ctx)
 	}
 	s.recordStart(ctx)
+	s.noticeForsaken()
 	if wake, over = s.next(ctx); over && !s.gone {
 		return s.awaitExit()
 	}
+	s.emptyAt = 0
 	return wake, over
 }
 
@@ -129,11 +134,7 @@ func (s *session) leaderEnded(end leaderEnd) {
 		return
 	}
 	s.gone, s.goneAt = true, s.Clock.Boottime()
-	if errors.Is(end.err, ErrNotParent) {
-		return
-	}
-	if end.err != nil {
-		s.Log.Warn("exit status unknown", logRun, s.Run.Run, logError, end.err)
+	if end.err != nil { // ErrNotParent
 		return
 	}
 	s.exit = &end.exit
@@ -244,6 +245,9 @@ func (s *session) unitChanged(u UnitState) {
 	if u.ActiveState == "deactivating" && s.deactivating == 0 {
 		s.deactivating = s.Clock.Boottime()
 	}
+	if u.ActiveState != "" {
+		s.inactive = u.ActiveState == "inactive" || u.ActiveState == "failed"
+	}
 	switch u.SubState {
 	case "stop-sigterm":
 		s.addStep(events.Step{Step: "term", At: now, By: "systemd"})
@@ -251,6 +255,23 @@ func (s *session) unitChanged(u UnitState) {
 		s.addStep(events.Step{Step: "kill", At: now, By: "systemd"})
 	}
 	s.poke(input{unit: true})
+}
+
+// noticeForsaken notices a scope that is over for systemd, and its time limit with it, while processes are in it: it was empty for a
+// moment, or systemd lost it (systemd#36781), or gave up killing it. The kernel's limits hold on, and the time limit is ours.
+func (s *session) noticeForsaken() {
+	s.mu.Lock()
+	inactive := s.inactive
+	s.mu.Unlock()
+	if s.forsaken || s.gone || !inactive {
+		return
+	}
+	if populated, err := s.Box.Ledger.Populated(); err != nil || !populated {
+		return
+	}
+	s.forsaken = true
+	s.Run.Degraded = append(s.Run.Degraded, "scope: over for systemd while its processes ran; lictor alone kept its time limit")
+	s.Log.Warn("the scope is over for systemd while its processes run; its time limit is ours alone", logRun, s.Run.Run)
 }
 
 // addStep keeps the first of each kind of step by each actor. mu is held.

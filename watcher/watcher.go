@@ -59,6 +59,8 @@ const (
 	// doubles up to monitorRetryMax.
 	monitorRetry    = time.Second
 	monitorRetryMax = time.Minute
+	// waitRetry is the pause until a process is waited for again that could not be.
+	waitRetry = 2 * time.Second
 	// pollEvery is the pause between looks where there are no notifications.
 	pollEvery = time.Second
 	// deadlineSlack is how long after RuntimeMaxSec the keeper looks whether systemd has done its part.

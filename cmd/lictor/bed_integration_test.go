@@ -208,7 +208,8 @@ func (b *bed) lictor(args ...string) result {
 type process struct {
 	*exec.Cmd
 	out, err bytes.Buffer
-	file     string
+	file     string // of --result-file
+	log      string // of a daemon
 }
 
 func (b *bed) start(args ...string) *process {

@@ -35,14 +35,19 @@ type daemon struct {
 	log      *slog.Logger
 	sweeps   time.Duration // pause between two sweeps
 
+	followed os.FileInfo // the directory of the slice of all runs that is watched
+
 	look    chan scope.RunID // runs that somebody should look at
 	rescan  chan struct{}    // room for one: look at everything
 	workers sync.WaitGroup
 
 	mu      sync.Mutex
-	busy    map[scope.RunID]bool    // somebody waits for the end of its keeper, or finishes it, or starts it
+	busy    map[scope.RunID]bool    // somebody waits for the end of its keeper, starts or finishes it, or will look again
 	callers map[scope.RunID]*caller // launchers that have handed their runs over
 	quota   quota
+
+	narrow chan struct{} // holds a value for each run that is settled while descriptors are short
+	short  atomic.Bool   // they are
 
 	mismatches atomic.Uint64 // runs that a sweep found and no notice had told of
 }
@@ -103,7 +108,8 @@ func (a *App) newDaemon(l *scope.Launcher, sweep time.Duration) *daemon {
 	log := slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: a.logLevel(slog.LevelInfo)}))
 	d := &daemon{app: a, launcher: l, settler: a.newSettler(l), log: log, sweeps: sweep,
 		look: make(chan scope.RunID, 1024), rescan: make(chan struct{}, 1), busy: map[scope.RunID]bool{}, callers: map[scope.RunID]*caller{},
-		quota: quota{live: maxLivePerUser, perMinute: maxLaunchesPerUser, launched: map[uint32]*bucket{}}}
+		quota:  quota{live: maxLivePerUser, perMinute: maxLaunchesPerUser, launched: map[uint32]*bucket{}},
+		narrow: make(chan struct{}, settlers)}
 	d.settler.act = true
 	d.settler.report = func(line string) { d.log.Info("settled", "what", line) }
 	d.fleet = watcher.NewFleet(d.log)
@@ -175,18 +181,33 @@ func (d *daemon) changed(n watcher.Notice) {
 	}
 }
 
-// followFleet watches the slice of all runs for new ones. The slice may have been stopped since, and the watch with it.
+// followFleet watches the slice of all runs for new ones. The slice may have been stopped since, or its whole manager, and
+// another one made: the watch is then on a directory that is no more, and before Linux 7.1 or so nobody says so.
 func (d *daemon) followFleet(ctx context.Context) {
-	if d.fleet.WatchesChildren() {
+	dir := d.launcher.FleetDir()
+	if now, err := os.Stat(dir); err == nil && d.fleet.WatchesChildren() && os.SameFile(now, d.followed) {
 		return
 	}
 	err := d.launcher.StartFleet(ctx)
 	if err == nil {
-		err = d.fleet.WatchChildren(d.launcher.FleetDir())
+		d.followed, err = awaitDir(ctx, dir)
 	}
-	if err != nil {
+	if err == nil {
+		err = d.fleet.WatchChildren(dir)
+	}
+	if err != nil && ctx.Err() == nil {
 		d.log.Warn("new runs are found by the sweep only", "error", err)
 	}
+}
+
+// awaitDir waits a moment for the cgroup of a slice that was just started.
+func awaitDir(ctx context.Context, dir string) (fi os.FileInfo, err error) {
+	for range 20 {
+		if fi, err = os.Stat(dir); err == nil || sleep(ctx, 50*time.Millisecond) != nil {
+			break
+		}
+	}
+	return fi, err
 }
 
 // sweep looks at everything there is. What it finds although a notice should have told is counted.
@@ -219,11 +240,14 @@ func (d *daemon) take(ctx context.Context, id scope.RunID) bool {
 	d.busy[id] = true
 	d.workers.Go(func() {
 		again, pause := d.attend(ctx, id)
+		if again && sleep(ctx, pause) != nil {
+			return
+		}
 		d.mu.Lock()
 		delete(d.busy, id)
 		d.mu.Unlock()
 		if again {
-			d.later(ctx, id, pause)
+			d.later(ctx, id, 0)
 		}
 	})
 	return true
@@ -259,8 +283,22 @@ func (d *daemon) attend(ctx context.Context, id scope.RunID) (again bool, pause 
 	if !led.HasFacts {
 		return d.unlaunched(ctx, led)
 	}
-	if self, err := scope.Self(); err == nil && led.Keeper != self && led.Keeper.Alive() {
+	room := d.room()
+	self, err := scope.Self()
+	if err != nil {
+		d.log.Warn("own identity", "error", err)
+		return true, finishRetry
+	}
+	if led.Keeper != self && led.Keeper.Alive() {
+		if !room {
+			return true, finishRetry
+		}
+		led.Group.Close() // not to be held for as long as the keeper lives
 		err := watcher.WaitGone(ctx, led.Keeper.PID, led.Keeper.StartTicks)
+		if err != nil && ctx.Err() == nil {
+			d.log.Warn("keeper not waited for", "run", id, "error", err)
+			return true, finishRetry
+		}
 		return err == nil, 0
 	}
 	populated, err := led.Group.Populated()
@@ -268,8 +306,11 @@ func (d *daemon) attend(ctx context.Context, id scope.RunID) (again bool, pause 
 	switch {
 	case err != nil:
 		return !errors.Is(err, cgroup.ErrGone), finishRetry
-	case populated:
+	case populated && room:
 		handed, err = d.keep(ctx, led, who)
+	case populated:
+		err = d.settle(ctx, led)
+		again, pause = true, finishRetry
 	default:
 		err = d.finishFor(ctx, led, who)
 	}
@@ -277,7 +318,7 @@ func (d *daemon) attend(ctx context.Context, id scope.RunID) (again bool, pause 
 		d.log.Error("run not settled", "run", id, "error", err)
 		return true, finishRetry
 	}
-	return false, 0
+	return again, pause
 }
 
 // unlaunched looks after a ledger on which its launcher has written nothing.

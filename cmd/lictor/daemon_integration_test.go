@@ -22,29 +22,43 @@ import (
 	"github.com/scidex/lictor/scope"
 )
 
-// daemon starts `lictor watch` and waits until it watches. It is ended with the test, if it is not before.
+// daemon starts `lictor watch` and waits until it watches.
 func (b *bed) daemon() *process {
 	b.Helper()
-	p := b.prepare("watch", "--sweep", "10s")
+	return b.daemonUnder("10s")
+}
+
+// daemonUnder is daemon with a pause between its sweeps, executed by another program (prlimit …) if one is named.
+func (b *bed) daemonUnder(sweep string, program ...string) *process {
+	b.Helper()
+	p := b.prepare("watch", "--sweep", sweep)
+	if len(program) > 0 {
+		under := b.command(program[0], append(append(program[1:], installed()), p.Args[1:]...)...)
+		p.Path, p.Args, p.Err = under.Path, under.Args, under.Err
+	}
 	log, err := os.CreateTemp(b.dir, "watch-*.log")
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer log.Close()
-	p.Stdout, p.Stderr = log, log
+	p.Stdout, p.Stderr, p.log = log, log, log.Name()
 	if err := p.Start(); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() {
-		if text, err := os.ReadFile(log.Name()); err == nil && b.Failed() {
-			b.Logf("the daemon said:\n%s", text)
+		if b.Failed() {
+			b.Logf("the daemon said:\n%s", p.said())
 		}
+		_ = p.Process.Kill() // one that the test has not ended because it failed
 	})
-	b.eventually("the daemon watches", func() bool {
-		text, _ := os.ReadFile(log.Name())
-		return strings.Contains(string(text), "msg=watching")
-	})
+	b.eventually("the daemon watches", func() bool { return strings.Contains(p.said(), "msg=watching") })
 	return p
+}
+
+// said is what a daemon has said so far.
+func (p *process) said() string {
+	text, _ := os.ReadFile(p.log)
+	return string(text)
 }
 
 // end ends a daemon with a signal, and waits for it.

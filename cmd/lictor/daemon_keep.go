@@ -175,6 +175,10 @@ func (b *backend) offered(ctx context.Context, peer api.Peer, c *api.Conn, o *ap
 	if err != nil {
 		return err
 	}
+	if !b.room() {
+		return api.NewProblem(http.StatusServiceUnavailable, "the daemon has no descriptors left for one more run",
+			"try again when a run has ended; root can raise LimitNOFILE= of lictor.service")
+	}
 	who := newCaller(launcher, peer.UID)
 	who.attach(c)
 	if err := b.admit(ctx, rec, offer.Spec.Run, who); err != nil {

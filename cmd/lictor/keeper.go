@@ -42,6 +42,13 @@ func (k *keeping) launch(ctx context.Context, spec scope.Spec) (*scope.Scope, er
 		k.owner = watcher.NewProcessTable().Describe(ctx, []int{spec.Owner.PID})[0]
 	}
 	s, err := k.launcher.Launch(ctx, spec)
+	if errors.Is(err, scope.ErrUnitExists) && k.app.handed == nil { // else somebody was told this id
+		k.startFailed(ctx, err)
+		k.closeKernel()
+		spec.Run = k.app.newRunID()
+		k.run.Run, k.run.Unit, k.run.LeaderPID = events.RunID(spec.Run), spec.Run.Scope(), nil
+		s, err = k.launcher.Launch(ctx, spec)
+	}
 	if err != nil {
 		k.startFailed(ctx, err)
 		return nil, err
@@ -61,10 +68,14 @@ func (k *keeping) prepared(ctx context.Context, s *scope.Scope) error {
 	return rec.Begin(ctx, k.run)
 }
 
-// startFailed ends the record of a run that was begun and could not be started.
+// startFailed ends the record of a run that was begun and could not be started. If its id was somebody's before, the record is
+// that one's.
 func (k *keeping) startFailed(ctx context.Context, cause error) {
 	rec, err := k.tell.recorder()
 	if err != nil || k.run.LeaderPID == nil {
+		return
+	}
+	if have, err := rec.store.Run(ctx, k.run.Run); err == nil && have.Keeper != k.run.Keeper {
 		return
 	}
 	code := 0
@@ -225,6 +236,7 @@ func (a *App) startTelling(path string) *telling {
 			return
 		}
 		t.journal = events.NewJournal(events.JournalOptions{})
+		go func() { _ = t.journal.Run(context.Background()) }() // ends with close
 		t.rec = events.NewRecorder(t.store, t.journal)
 	}()
 	return t

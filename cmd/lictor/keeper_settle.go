@@ -90,7 +90,15 @@ func (s *settler) recorder(path string) (*recorder, error) {
 		s.tell[path] = t
 	}
 	s.mu.Unlock()
-	return t.recorder()
+	rec, err := t.recorder()
+	if err != nil { // it may open the next time
+		s.mu.Lock()
+		if s.tell[path] == t {
+			delete(s.tell, path)
+		}
+		s.mu.Unlock()
+	}
+	return rec, err
 }
 
 // all looks at every ledger, then at the runs on record as alive that have none.
@@ -253,8 +261,10 @@ func (s *settler) begun(ctx context.Context, led *scope.Ledger) (*keeping, *reco
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := rec.Begin(ctx, run); err != nil {
-		return nil, nil, err
+	if !run.State.Final() {
+		if err := rec.Begin(ctx, run); err != nil {
+			return nil, nil, err
+		}
 	}
 	return &keeping{app: s.app, launcher: s.launcher, run: run, log: s.app.logger()}, rec, nil
 }
@@ -262,6 +272,7 @@ func (s *settler) begun(ctx context.Context, led *scope.Ledger) (*keeping, *reco
 func (k *keeping) closeKernel() {
 	if k.kernel != nil {
 		_ = k.kernel.Close()
+		k.kernel = nil
 	}
 }
 

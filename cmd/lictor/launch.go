@@ -126,7 +126,7 @@ func (a *App) newRunID() scope.RunID {
 	if a.handed != nil {
 		return a.handed.Run
 	}
-	return scope.NewRunID()
+	return a.newID()
 }
 
 // ownerOf identifies the process of --owner-pid; 0 is none.

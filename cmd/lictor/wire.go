@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/scidex/lictor/scope"
 	"github.com/scidex/lictor/watcher"
 )
 
@@ -47,7 +48,8 @@ type App struct {
 	// Systemd returns the version of the manager of the current mode, such as "257.8-1". Nil or an error: not known.
 	Systemd func(context.Context, Mode) (string, error)
 
-	tune func(*watcher.Keeper) // looks at a keeper before it begins; nil but in tests of its death
+	newID func() scope.RunID
+	tune  func(*watcher.Keeper) // looks at a keeper before it begins; nil but in tests of its death
 
 	patience time.Duration // of a launcher whose daemon is away
 
@@ -67,6 +69,7 @@ func newApp() *App {
 		Now:    time.Now,
 		UID:    os.Geteuid(),
 		EtcDir: "/etc/lictor",
+		newID:  scope.NewRunID,
 
 		patience: endPatience,
 	}
