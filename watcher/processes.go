@@ -3,6 +3,7 @@ package watcher
 import (
 	"context"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -90,6 +91,9 @@ func (t *ProcFS) describe(ctx context.Context, p *events.Process) {
 	if rss := uint64(max(0, stat.RSSPages)) * uint64(os.Getpagesize()); stat.State != 'Z' {
 		p.RSSBytes = &rss
 	}
+	if stat.State == 'D' {
+		p.WChan = wchan(p.PID)
+	}
 	ctx, cancel := context.WithTimeout(ctx, describeTime)
 	defer cancel()
 	select {
@@ -109,6 +113,16 @@ func (t *ProcFS) describe(ctx context.Context, p *events.Process) {
 	case <-ctx.Done():
 		t.skipped.Add(1)
 	}
+}
+
+// wchan says in which function of the kernel a process sleeps, see proc_pid_wchan(5); "" if it does not, or that may not be
+// known. It does not block.
+func wchan(pid int) string {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/wchan")
+	if err != nil || string(text) == "0" {
+		return ""
+	}
+	return string(text)
 }
 
 // gopsutilRoot makes gopsutil ignore HOST_PROC in the environment, which is the user's.

@@ -29,6 +29,9 @@ type Keeper struct {
 	// TakenOver says that another process kept the run before: what that one saw is on the ledger and in the store.
 	TakenOver  bool
 	LeaderGone bool // the main process had ended by then
+	// LookEvery is the longest pause between two looks at the living run, for what nothing tells of. 0: somebody else sees to
+	// that (Fleet.LookAtAll).
+	LookEvery time.Duration
 	// Ending is what the run is to be ended for at once; nil: nothing.
 	Ending *Intent
 
@@ -57,6 +60,8 @@ const (
 	// doubles up to monitorRetryMax.
 	monitorRetry    = time.Second
 	monitorRetryMax = time.Minute
+	// takeUpEvery is how often it is looked for endings that somebody has left unfinished, at most.
+	takeUpEvery = 10 * time.Second
 	// pollEvery is the pause between looks where there are no notifications.
 	pollEvery = time.Second
 	// deadlineSlack is how long after RuntimeMaxSec the keeper looks whether systemd has done its part.

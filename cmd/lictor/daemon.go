@@ -296,7 +296,7 @@ func (d *daemon) keep(ctx context.Context, led *scope.Ledger) (handed bool, err 
 		return false, err
 	}
 	if k.run.State.Final() {
-		return false, nil // survivors of SIGKILL; the record names them
+		return false, nil // somebody has moved in since
 	}
 	if err := scope.WriteKeeper(led.Group, self); err != nil {
 		return false, err

@@ -17,6 +17,9 @@ func describe(e events.Event) string {
 		return describeIntent(readAs[events.IntentDetail](e.Detail))
 	case events.KindTerm, events.KindKill:
 		return describeStep(readAs[events.StepDetail](e.Detail))
+	case events.KindSurvived:
+		d := readAs[events.SurvivedDetail](e.Detail)
+		return processes(d.Processes) + " still there after " + count(d.Kills, "SIGKILL", "SIGKILLs")
 	case events.KindOrphans:
 		d := readAs[events.OrphansDetail](e.Detail)
 		return count(len(d.Processes), "process", "processes") + " ended: " + processes(d.Processes)

@@ -95,6 +95,7 @@ func (k *keeping) keep(ctx context.Context, s *scope.Scope, signals *signals) (*
 	if owner := s.Spec.Owner; owner != (scope.ProcessID{}) && s.Spec.OnOwnerExit != scope.OwnerKeep {
 		keeper.Owner = &watcher.Owner{PID: owner.PID, StartTicks: owner.StartTicks, Process: k.owner}
 	}
+	keeper.LookEvery = lookEvery
 	keeper.Started, keeper.Grace, keeper.RuntimeMax = s.Started, s.Spec.Grace, max(0, s.Spec.RuntimeMax)
 	if st, err := cgroup.ReadStat(s.Leader.PID); err == nil {
 		keeper.Comm = st.Comm
@@ -108,6 +109,9 @@ func (k *keeping) keep(ctx context.Context, s *scope.Scope, signals *signals) (*
 	}
 	return keeper.Keep(ctx)
 }
+
+// lookEvery is how often a launcher looks at its run although nothing has happened, for what nothing tells of.
+const lookEvery = time.Minute
 
 // keeper is what keeping a run and finishing somebody else's have in common.
 func (k *keeping) keeper(rec watcher.Recorder, run scope.RunID, box watcher.Box) *watcher.Keeper {
