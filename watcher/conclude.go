@@ -55,6 +55,10 @@ func (k *Keeper) recorded(ctx context.Context) Counters {
 func (k *Keeper) conclude(ctx context.Context, e Evidence, s *session) (*events.Run, error) {
 	k.gather(ctx, &e, s)
 	v := Decide(e)
+	if k.Killers != nil && v.unexplained(e) {
+		k.consultKillers(ctx, &e)
+		v = Decide(e)
+	}
 	run := k.finished(e, v, s)
 	err := k.Recorder.End(ctx, run, k.lastEvents(ctx, run, e, v)...)
 	if err != nil && !errors.Is(err, events.ErrAlreadyEnded) {

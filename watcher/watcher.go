@@ -37,6 +37,7 @@ type Keeper struct {
 
 	Kernel    KernelKills // nil if it cannot be read; KernelErr says why
 	KernelErr error
+	Killers   Killers                          // nil: nobody else is asked
 	Advise    func(*events.Run) *events.Advice // may be nil
 
 	kills []KernelKill // what the kernel log has said of this run so far
