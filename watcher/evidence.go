@@ -60,7 +60,10 @@ func (e Evidence) sources() []events.Evidence {
 		list = append(list, source("intent", nil, map[string]any{"intents": e.Intents}))
 	}
 	if e.KillersAsked {
-		list = append(list, source("journal", e.KillersErr, map[string]any{"killers": e.Killers, xattrOomd: e.OomdMark}))
+		list = append(list, source("journal", e.KillersErr, map[string]any{"killers": e.Killers}))
+	}
+	if e.OomdMark {
+		list = append(list, source("scope", nil, map[string]any{xattrOomd: true}))
 	}
 	list = append(list, e.Around...)
 	if e.Ledger.OOMKill > 0 {

@@ -38,7 +38,7 @@ const xattrOomd = "user.oomd_ooms"
 // How long a killer that runs gets to write its entry. It acts first and tells then, and journald takes a moment.
 const (
 	killerPause = 200 * time.Millisecond
-	killerTries = 10
+	killerTries = 5
 )
 
 // How close an entry of earlyoom is to the end that it explains. The signal may take a while to take effect, and the entry to
@@ -48,10 +48,11 @@ const (
 	killerLag    = 5 * time.Second
 )
 
-// unexplained reports whether another killer may be behind an end: nothing of ours and nothing of the kernel's explains it.
+// unexplained reports whether another killer may be, or is, behind an end: nothing of ours and nothing of the kernel's explains
+// it.
 func (v Verdict) unexplained(e Evidence) bool {
 	switch {
-	case v.State == events.StateLost, v.State == events.StateEnded:
+	case v.State == events.StateLost, v.State == events.StateEnded, v.Reason == events.ReasonOomd:
 		return true
 	case v.Reason != events.ReasonSignal || v.By != "unknown":
 		return false
@@ -62,18 +63,25 @@ func (v Verdict) unexplained(e Evidence) bool {
 // consultKillers asks other killers. It costs a process and some waiting, so only ends that nothing explains are worth it.
 func (k *Keeper) consultKillers(ctx context.Context, e *Evidence) {
 	if k.Box.Scope != nil {
-		if _, found, err := k.Box.Scope.Xattr(xattrOomd); err == nil {
+		if _, found, err := k.Box.Scope.LastXattr(xattrOomd); err == nil {
 			e.OomdMark = found
 		}
 	}
 	e.KillersAsked = true
 	for try := 1; ; try++ {
 		e.Killers, e.KillersErr = k.Killers.Entries(ctx)
-		if _, found := e.otherKiller(); found || e.KillersErr != nil || try == killerTries || !k.Killers.Active() || ctx.Err() != nil {
+		if e.killerTold() || e.KillersErr != nil || try == killerTries || !k.Killers.Active() || ctx.Err() != nil {
 			return
 		}
 		pause(ctx, killerPause)
 	}
+}
+
+// killerTold reports whether another killer has said, by its mark or in the journal, that it ended the run.
+func (e Evidence) killerTold() bool {
+	e.Unit = UnitState{} // not in its own words
+	_, found := e.otherKiller()
+	return found
 }
 
 // otherKiller says which other killer has ended the run, if that is proven.
