@@ -108,6 +108,17 @@ type StepDetail struct {
 	PIDs   []int  `json:"pids,omitempty"`
 }
 
+// EscapedDetail is the detail of an escaped event: a process outside the scope of the run whose LICTOR_RUN it has in its
+// environment. Anybody can put it into that of an own process: SameUID and AfterStart say how likely that is.
+type EscapedDetail struct {
+	Process    Process `json:"process"`
+	StartTicks uint64  `json:"start_ticks"`
+	Cgroup     string  `json:"cgroup"`      // path
+	SameUID    bool    `json:"same_uid"`    // the user of the run runs it
+	AfterStart bool    `json:"after_start"` // it is younger than the run
+	Kill       bool    `json:"kill"`        // it is killed for it (lictor run --kill-escaped)
+}
+
 // SurvivedDetail is the detail of a survived event: who was still there after how many SIGKILLs. They are named once; the run
 // goes on, being ended, until the kernel lets go of them.
 type SurvivedDetail struct {

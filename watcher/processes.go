@@ -146,6 +146,29 @@ func readRest(ctx context.Context, p events.Process, startTicks uint64) events.P
 	return p
 }
 
+// pids lists all processes.
+func (t *ProcFS) pids(ctx context.Context) ([]int, error) {
+	list, err := process.PidsWithContext(context.WithValue(ctx, common.EnvKey, gopsutilRoot))
+	pids := make([]int, len(list))
+	for i, pid := range list {
+		pids[i] = int(pid)
+	}
+	return pids, err
+}
+
+// uids are the real, the effective, the saved and the file system uid of a process; nil if they cannot be read.
+func (t *ProcFS) uids(ctx context.Context, pid int) (uids []uint32) {
+	g := &process.Process{Pid: int32(pid)}
+	list, err := g.UidsWithContext(context.WithValue(ctx, common.EnvKey, gopsutilRoot))
+	if err != nil {
+		return nil
+	}
+	for _, uid := range list {
+		uids = append(uids, uint32(uid))
+	}
+	return uids
+}
+
 // capCmdline bounds what a stranger can make us write down.
 func capCmdline(args []string) []string {
 	if len(args) > cmdlineMaxArgs {

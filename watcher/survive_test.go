@@ -3,6 +3,7 @@ package watcher_test
 import (
 	"encoding/json"
 	"log/slog"
+	"syscall"
 	"testing"
 	"time"
 
@@ -144,5 +145,31 @@ func TestKeepTakesUpStop(t *testing.T) {
 	<-gone
 	if err != nil || !released || r.record.Reason != events.ReasonStop || r.record.By != "uid 7" {
 		t.Errorf("reason %q by %q, error %v, released %v: want the stop", r.record.Reason, r.record.By, err, released)
+	}
+}
+
+// TestEscaped: each escaped process is on record once, whoever finds it; none is signalled that may not be.
+func TestEscaped(t *testing.T) {
+	_, e, _ := hung(t)
+	bystander := sleeper(t)
+	defer bystander.Wait()
+	defer bystander.Process.Kill()
+	pid := bystander.Process.Pid
+	x := watcher.Escape{Marked: watcher.Marked{PID: pid, StartTicks: 1, Cgroup: "/x", Run: "abc"}, SameUID: true, AfterStart: true}
+	if fresh := e.Escaped(t.Context(), 0, []watcher.Escape{x}); len(fresh) != 1 {
+		t.Errorf("%d are new, want 1", len(fresh))
+	}
+	again := &watcher.Enforcer{Run: e.Run, Ledger: e.Ledger, Recorder: e.Recorder, Processes: e.Processes, Clock: e.Clock, Log: e.Log}
+	if fresh := again.Escaped(t.Context(), 0, []watcher.Escape{x}); len(fresh) != 0 {
+		t.Errorf("%d are new the second time, want none", len(fresh))
+	}
+	x.MayKill = true // but its start time is that of another process
+	e.Escaped(t.Context(), 0, []watcher.Escape{x})
+	want := []events.Kind{events.KindEscaped, events.KindIntent}
+	if diff := cmp.Diff(want, kindsOf(t, e.Recorder)); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+	if bystander.Process.Signal(syscall.Signal(0)) != nil {
+		t.Error("the bystander was signalled")
 	}
 }

@@ -197,7 +197,7 @@ func (d *daemon) sweep(ctx context.Context, expected bool) {
 		}
 	}
 	d.workers.Go(func() {
-		if err := errors.Join(d.settler.lost(ctx), d.settler.forgetFailed(ctx)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(d.settler.lost(ctx), d.settler.forgetFailed(ctx), d.settler.escapes(ctx)); err != nil && ctx.Err() == nil {
 			d.log.Warn("sweep", "error", err)
 		}
 	})

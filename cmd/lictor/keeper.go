@@ -104,6 +104,7 @@ func (k *keeping) keep(ctx context.Context, s *scope.Scope, signals *signals) (*
 		Clock: watcher.SystemClock, Log: k.log}
 	passing := signals.pass(ctx, s, enforcer)
 	defer passing()
+	defer k.sweepEscapes(ctx, s.Spec.Run)()
 	if k.app.tune != nil {
 		k.app.tune(keeper)
 	}

@@ -29,6 +29,12 @@ type settler struct {
 	act      bool         // end what is still alive, too
 	report   func(string) // what was done, for people; nil: nobody asks
 
+	only scope.RunID // look for strays of this run only; "" is all
+
+	sweeping sync.Mutex // guards the next two
+	sweep    *watcher.Sweep
+	judged   map[watcher.Identity]bool // strays that were looked into
+
 	mu   sync.Mutex
 	tell map[string]*telling // by path of the store, opened when needed; "" is the own one
 }
@@ -65,7 +71,7 @@ func (k *keeping) settleOthers(ctx context.Context) {
 }
 
 func (a *App) newSettler(l *scope.Launcher) *settler {
-	return &settler{app: a, launcher: l, tell: map[string]*telling{}}
+	return &settler{app: a, launcher: l, tell: map[string]*telling{}, judged: map[watcher.Identity]bool{}}
 }
 
 func (s *settler) close() {
