@@ -147,7 +147,7 @@ func TestX12(t *testing.T) {
 func (b *bed) stray(id scope.RunID) (pid int) {
 	b.Helper()
 	b.eventually("a process leaves the scope", func() bool {
-		out, _ := exec.Command("pgrep", "-fx", "sleep 1000").Output()
+		out, _ := exec.Command("pgrep", "-x", "sleep").Output()
 		for _, f := range strings.Fields(string(out)) {
 			p, _ := strconv.Atoi(f)
 			environ, _ := os.ReadFile("/proc/" + f + "/environ")
