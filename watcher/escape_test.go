@@ -1,6 +1,7 @@
 package watcher
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -99,14 +100,15 @@ func TestSweep(t *testing.T) {
 func TestF8Sweep(t *testing.T) {
 	release := make(chan struct{})
 	self, parent := os.Getpid(), os.Getppid()
-	s := &Sweep{Table: NewProcessTable(), PathOf: inSomeCgroup, Environ: func(pid int) ([]byte, error) {
+	s := &Sweep{Table: NewProcessTable(), PathOf: inSomeCgroup, Environ: func(pid int, into *bytes.Buffer) error {
 		switch pid {
 		case parent:
 			<-release
 		case self:
-			return []byte("LICTOR_RUN=abc\x00"), nil
+			into.WriteString("LICTOR_RUN=abc\x00")
+			return nil
 		}
-		return nil, errors.New("not of interest")
+		return errors.New("not of interest")
 	}}
 	for sweep := range uint64(3) {
 		list, err := s.Marked(t.Context())
@@ -133,10 +135,10 @@ func TestSweepEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	release := make(chan struct{})
 	defer close(release)
-	s := &Sweep{Table: NewProcessTable(), PathOf: inSomeCgroup, Environ: func(int) ([]byte, error) {
+	s := &Sweep{Table: NewProcessTable(), PathOf: inSomeCgroup, Environ: func(int, *bytes.Buffer) error {
 		cancel()
 		<-release
-		return nil, errors.New("blocked")
+		return errors.New("blocked")
 	}}
 	if _, err := s.Marked(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want the end of the context", err)

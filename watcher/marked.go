@@ -31,7 +31,7 @@ type Sweep struct {
 	Table  *ProcFS
 	PathOf func(pid int) (string, error) // the cgroup of a process
 	// Environ reads the environment of a process; nil reads /proc.
-	Environ func(pid int) ([]byte, error)
+	Environ func(pid int, into *bytes.Buffer) error
 
 	mu      sync.Mutex
 	hanging map[int]bool // processes in whose files a reader hangs
@@ -88,8 +88,9 @@ func (s *Sweep) read(ctx context.Context, pids []int) (done int, list []Marked) 
 	results := make(chan reading, len(pids)) // room for all: nobody waits for those that come late
 	left := false                            // the reader hangs; guarded by s.mu
 	go func() {
+		var buf bytes.Buffer // one for all: a small process that looks around must stay one
 		for _, pid := range pids {
-			m, ok := s.readMarked(ctx, pid)
+			m, ok := s.readMarked(ctx, pid, &buf)
 			s.mu.Lock()
 			if left {
 				delete(s.hanging, pid)
@@ -149,51 +150,57 @@ func (s *Sweep) hangs(pid int) bool {
 }
 
 // readMarked reads one process. ok is false if it has no marker, or is none of those that may be read.
-func (s *Sweep) readMarked(ctx context.Context, pid int) (m Marked, ok bool) {
+func (s *Sweep) readMarked(ctx context.Context, pid int, buf *bytes.Buffer) (m Marked, ok bool) {
 	if s.hangs(pid) {
 		return m, false
 	}
-	environ, err := s.environ(pid)
-	if err != nil {
-		return m, false
-	}
-	run := variable(environ, markRun)
-	if run == "" {
+	run, nonce, err := s.markers(pid, buf)
+	if err != nil || run == "" {
 		return m, false
 	}
 	stat, err := cgroup.ReadStat(pid)
 	if err != nil {
 		return m, false
 	}
-	m = Marked{PID: pid, StartTicks: stat.StartTicks, Run: events.RunID(run), Nonce: variable(environ, markNonce)}
+	m = Marked{PID: pid, StartTicks: stat.StartTicks, Run: events.RunID(run), Nonce: nonce}
 	if m.Cgroup, err = s.PathOf(pid); err != nil {
 		return m, false
 	}
 	m.UIDs = s.Table.uids(ctx, pid)
-	again, err := s.environ(pid) // of the same process as the rest
-	if err != nil || !bytes.Equal(environ, again) {
+	run, nonce, err = s.markers(pid, buf) // of the same process as the rest
+	if err != nil || run != string(m.Run) || nonce != m.Nonce {
 		return m, false
 	}
 	after, err := cgroup.StartTicks(pid)
 	return m, err == nil && after == m.StartTicks
 }
 
-func (s *Sweep) environ(pid int) ([]byte, error) {
+// markers returns the markers of a process, empty where it has none.
+func (s *Sweep) markers(pid int, buf *bytes.Buffer) (run, nonce string, err error) {
+	read := readEnviron
 	if s.Environ != nil {
-		return s.Environ(pid)
+		read = s.Environ
 	}
-	return readEnviron(pid)
+	buf.Reset()
+	if err := read(pid, buf); err != nil {
+		return "", "", err
+	}
+	if run = variable(buf.Bytes(), markRun); run != "" {
+		nonce = variable(buf.Bytes(), markNonce)
+	}
+	return run, nonce, nil
 }
 
 // readEnviron reads the environment that a process was started with. It can block for as long as a page fault of the process
 // waits for a disk.
-func readEnviron(pid int) ([]byte, error) {
+func readEnviron(pid int, into *bytes.Buffer) error {
 	f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/environ")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxEnviron))
+	_, err = into.ReadFrom(io.LimitReader(f, maxEnviron))
+	return err
 }
 
 // variable returns the value of the first variable of that name, as getenv(3) does; "" if there is none.
