@@ -38,6 +38,15 @@ func (g *Group) Xattr(name string) (value string, ok bool, err error) {
 	return value, err == nil, err
 }
 
+// LastXattr is Xattr also for a cgroup that has been removed since it was opened: what was written on it last.
+func (g *Group) LastXattr(name string) (value string, ok bool, err error) {
+	value, ok, err = g.Xattr(name)
+	if errors.Is(err, ErrGone) && value != "" {
+		return value, true, nil
+	}
+	return value, ok, err
+}
+
 // Xattrs returns all attributes whose names start with prefix ("user.lictor."), by full name.
 func (g *Group) Xattrs(prefix string) (map[string]string, error) {
 	found := make(map[string]string)

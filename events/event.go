@@ -25,6 +25,7 @@ const (
 	KindIntent        Kind = "intent"         // written before a signal is sent or a stop is asked for
 	KindTerm          Kind = "term"           // SIGTERM was sent, to whom
 	KindKill          Kind = "kill"           // SIGKILL was sent, to whom
+	KindSurvived      Kind = "survived"       // processes outlive SIGKILL: they hang in the kernel. SIGKILL is sent now and then
 	KindOrphans       Kind = "orphans"        // left-over processes were ended after the main process had gone
 	KindKeeperChanged Kind = "keeper-changed" // another process took over the watching
 	KindEnded         Kind = "ended"          // the run ended; its record is complete
@@ -32,7 +33,7 @@ const (
 
 // Kinds lists every kind, in the order of a run's life.
 var Kinds = []Kind{KindStarted, KindAdopted, KindOOM, KindTasksLimit, KindLimitChanged, KindEscaped, KindIntent,
-	KindTerm, KindKill, KindOrphans, KindKeeperChanged, KindEnded}
+	KindTerm, KindKill, KindSurvived, KindOrphans, KindKeeperChanged, KindEnded}
 
 // Event is one fact about a run. Optional fields are nil when they do not apply or are not known.
 type Event struct {
@@ -107,6 +108,24 @@ type StepDetail struct {
 	PIDs   []int  `json:"pids,omitempty"`
 }
 
+// EscapedDetail is the detail of an escaped event: a process outside the scope of the run whose LICTOR_RUN it has in its
+// environment. Anybody can put it into that of an own process: SameUID and AfterStart say how likely that is.
+type EscapedDetail struct {
+	Process    Process `json:"process"`
+	StartTicks uint64  `json:"start_ticks"`
+	Cgroup     string  `json:"cgroup"`      // path
+	SameUID    bool    `json:"same_uid"`    // the user of the run runs it
+	AfterStart bool    `json:"after_start"` // it is younger than the run
+	Kill       bool    `json:"kill"`        // it is killed for it (lictor run --kill-escaped)
+}
+
+// SurvivedDetail is the detail of a survived event: who was still there after how many SIGKILLs. They are named once; the run
+// goes on, being ended, until the kernel lets go of them.
+type SurvivedDetail struct {
+	Processes []Process `json:"processes"`
+	Kills     int       `json:"kills"`
+}
+
 // OrphansDetail is the detail of an orphans event.
 type OrphansDetail struct {
 	Processes []Process `json:"processes"`
@@ -131,6 +150,7 @@ type Process struct {
 	Cmdline    []string `json:"cmdline,omitempty"`
 	UID        *uint32  `json:"uid,omitempty"`
 	State      string   `json:"state,omitempty"`
+	WChan      string   `json:"wchan,omitempty"` // where in the kernel it sleeps, of one in uninterruptible sleep
 	RSSBytes   *uint64  `json:"rss_bytes,omitempty"`
 	AgeSeconds *float64 `json:"age_seconds,omitempty"`
 	Outcome    string   `json:"outcome,omitempty"` // term, kill, survived

@@ -12,6 +12,7 @@ const maxField = 4096
 
 // Priorities of syslog(3).
 const (
+	priorityErr     = 3
 	priorityWarning = 4
 	priorityInfo    = 6
 )
@@ -38,7 +39,10 @@ func journalEntry(e *Event, r *Run) []byte {
 }
 
 func priority(e *Event) int {
-	if e.IsKill() {
+	switch {
+	case e.Kind == KindSurvived: // nothing but a person can help
+		return priorityErr
+	case e.IsKill():
 		return priorityWarning
 	}
 	return priorityInfo

@@ -18,6 +18,7 @@ var MessageIDs = map[Kind]string{
 	KindIntent:        "833842f08260422e8336a54b810bafb2",
 	KindTerm:          "4b4dc7cdcac3467bbcf9230719698818",
 	KindKill:          "4f98e24b59c24259a03a374652fa16db",
+	KindSurvived:      "fd515185df3c41ba95e51cc86fd4005a",
 	KindOrphans:       "7cdcb61743824c37ba7c3fb3f935db3d",
 	KindKeeperChanged: "254ac20ba1d64175abd4d037caa064de",
 	KindEnded:         "01dc14040c0c47929b120a1a9c974170",
@@ -48,6 +49,8 @@ func sentence(e *Event, r *Run, id string) string {
 		return id + " " + intentText(e)
 	case KindTerm, KindKill:
 		return id + " " + stepText(e)
+	case KindSurvived:
+		return survivedText(e, id)
 	case KindOrphans:
 		return orphansText(e, id)
 	case KindKeeperChanged:
@@ -102,6 +105,19 @@ func stepText(e *Event) string {
 		name = d.Signal
 	}
 	return "was sent " + name + parenthesis(string(e.Reason), by(d.By))
+}
+
+func survivedText(e *Event, id string) string {
+	list := detail[SurvivedDetail](e).Processes
+	if len(list) == 0 {
+		return "processes of " + id + " outlive SIGKILL: they hang in the kernel"
+	}
+	p := list[0]
+	text := "process " + strconv.Itoa(p.PID) + parenthesis(p.Comm, p.WChan) + " of " + id
+	if more := len(list) - 1; more > 0 {
+		return text + " and " + strconv.Itoa(more) + " more outlive SIGKILL: they hang in the kernel"
+	}
+	return text + " outlives SIGKILL: it hangs in the kernel"
 }
 
 func orphansText(e *Event, id string) string {

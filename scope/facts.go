@@ -58,6 +58,7 @@ type Facts struct {
 	Degraded   []string          `json:"degraded,omitempty"`
 	Ancestors  map[string]uint64 `json:"ancestors,omitempty"` // cgroup path → memory.events.local oom when the run started
 	Store      string            `json:"store,omitempty"`     // where its keeper writes, for whoever comes next
+	Nonce      string            `json:"nonce,omitempty"`     // of what is killed when it leaves the scope; "" is nothing
 	Command    []string          `json:"command,omitempty"`   // absent if it is longer than maxFactCommand
 }
 

@@ -192,7 +192,7 @@ func (s *Scope) writeFacts() error {
 	f := Facts{Run: s.Spec.Run, AnalysisID: s.Spec.AnalysisID, UID: s.UID(), Adopted: s.adopted != nil, BootID: boot, Leader: s.Leader, Launcher: s.Launcher,
 		StartedAt: s.StartedAt.UTC(), Started: s.Started, MemoryMax: s.Spec.MemoryMax, SwapMax: s.Spec.MemorySwapMax,
 		TasksMax: s.Spec.TasksMax, MemoryHigh: s.Spec.MemoryHigh, CPUQuota: s.Spec.CPUQuota, Grace: s.Spec.Grace, OOMPolicy: s.Spec.OOMPolicy, Owner: s.Owner, OwnerExit: s.Spec.OnOwnerExit, Degraded: s.Degraded,
-		Ancestors: s.Ancestors, Store: s.Spec.Store, Command: s.Spec.Args}
+		Ancestors: s.Ancestors, Store: s.Spec.Store, Nonce: s.Spec.Nonce, Command: s.Spec.Args}
 	if s.Spec.RuntimeMax > 0 {
 		d := s.Started + s.Spec.RuntimeMax
 		f.Deadline = &d

@@ -64,6 +64,10 @@ type Spec struct {
 	Owner       ProcessID   // zero: this process
 	OnOwnerExit OwnerPolicy // empty is OwnerKill
 
+	// Nonce is given to the analysis as LICTOR_NONCE and noted on the ledger: a process outside that has it was started by this
+	// run. Empty: there is none.
+	Nonce string
+
 	Properties []Property // further unit properties, from ParseProperty
 
 	Store string // where the keeper writes its records; noted on the ledger for whoever comes next
@@ -185,7 +189,7 @@ func ours(key string) bool {
 }
 
 // Environment returns env as the analysis gets it: without the variables that belong to a supervisor or to lictor, with
-// LICTOR_RUN and, if there is one, LICTOR_ANALYSIS_ID. Of a variable that is there twice the last value counts, as in
+// LICTOR_RUN and, if there are any, LICTOR_ANALYSIS_ID and LICTOR_NONCE. Of a variable that is there twice the last value counts, as in
 // os/exec.
 func (s Spec) Environment() []string {
 	env := s.Env
@@ -195,6 +199,9 @@ func (s Spec) Environment() []string {
 	own := []string{"LICTOR_RUN=" + string(s.Run)}
 	if s.AnalysisID != "" {
 		own = append(own, "LICTOR_ANALYSIS_ID="+s.AnalysisID)
+	}
+	if s.Nonce != "" {
+		own = append(own, "LICTOR_NONCE="+s.Nonce)
 	}
 	if dir, err := filepath.Abs(s.Dir); s.Dir != "" && err == nil {
 		own = append(own, "PWD="+dir) // as cd does

@@ -58,13 +58,14 @@ func (k *Keeper) recorded(ctx context.Context) Counters {
 func (k *Keeper) conclude(ctx context.Context, e Evidence, s *session) (*events.Run, error) {
 	k.gather(ctx, &e, s)
 	v := Decide(e)
-	run := k.finished(ctx, e, v, s)
+	if k.Killers != nil && v.unexplained(e) {
+		k.consultKillers(ctx, &e)
+		v = Decide(e)
+	}
+	run := k.finished(e, v, s)
 	err := k.Recorder.End(ctx, run, k.lastEvents(ctx, run, e, v)...)
 	if err != nil && !errors.Is(err, events.ErrAlreadyEnded) {
 		return run, fmt.Errorf("end of run %s not recorded, its ledger is kept: %w", run.Run, err)
-	}
-	if len(run.Survivors) > 0 {
-		return run, nil // released when they are gone, by whoever looks then
 	}
 	unsure := run.State == events.StateLost || run.State == events.StateEnded
 	if err := k.Target.Release(ctx, run.Reason != events.ReasonNone || unsure || e.Ledger.OOMKill > 0); err != nil {
@@ -145,7 +146,7 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // finished is the record of the run with its end.
-func (k *Keeper) finished(ctx context.Context, e Evidence, v Verdict, s *session) *events.Run {
+func (k *Keeper) finished(e Evidence, v Verdict, s *session) *events.Run {
 	run := *k.Run
 	run.Limits = k.limits()
 	run.State, run.Reason, run.By = v.State, v.Reason, v.By
@@ -155,7 +156,7 @@ func (k *Keeper) finished(ctx context.Context, e Evidence, v Verdict, s *session
 	u := readUsage(k.Box.Ledger)
 	run.Usage = events.Usage{MemoryPeakBytes: u.peak, CPUSeconds: u.cpu, TasksPeak: u.tasks}
 	run.EndedAt, run.Usage.WallSeconds = k.end(s != nil)
-	run.Survivors = k.survivors(ctx)
+	run.Survivors = Survivors(e.Intents)
 	run.Escalation = escalation(e, v, s.seenSteps(), &run)
 	run.Evidence = e.sources()
 	if k.Advise != nil {
@@ -216,14 +217,6 @@ func unseenLength(dated, since, age time.Duration) (lasted time.Duration, ok boo
 	return min(max(lasted, 0), age), true
 }
 
-func (k *Keeper) survivors(ctx context.Context) []events.Process {
-	pids, err := k.Box.Ledger.AllProcs()
-	if err != nil || len(pids) == 0 {
-		return nil
-	}
-	return k.Processes.Describe(ctx, pids)
-}
-
 // escalation lists the steps that ended the run: systemd's as they were seen, ours as they were recorded.
 func escalation(e Evidence, v Verdict, steps []events.Step, run *events.Run) []events.Step {
 	for _, i := range e.Intents {
@@ -234,7 +227,7 @@ func escalation(e Evidence, v Verdict, steps []events.Step, run *events.Run) []e
 	}
 	steps = append(steps, deduced(e, v, steps, run)...)
 	slices.SortStableFunc(steps, func(a, b events.Step) int { return a.At.Compare(b.At) })
-	if run.EndedAt != nil && len(run.Survivors) == 0 {
+	if run.EndedAt != nil {
 		steps = append(steps, events.Step{Step: "empty", At: *run.EndedAt})
 	}
 	return steps

@@ -22,14 +22,36 @@ func (s *session) next(ctx context.Context) (wake time.Duration, over bool) {
 		if wake := s.patience(); wake > s.Clock.Boottime() {
 			return wake, false
 		}
-		s.enforcer = s.newEnforcer()
-		s.enforcer.Begin(ctx, s.enforcer.OrphanIntent(ctx), s.Grace)
+		if !s.takeUp() {
+			s.enforcer = s.newEnforcer()
+			s.enforcer.Begin(ctx, s.enforcer.OrphanIntent(ctx), s.Grace)
+		}
 	}
 	wake, over = s.enforcer.Step(ctx)
-	if !over && s.poll > 0 {
+	switch {
+	case over || s.poll == 0:
+	case s.enforcer.Phase() == PhaseSurvived:
+		wake = soonest(wake, s.Clock.Boottime()+s.poll)
+	default:
 		wake = soonest(wake, s.Clock.Boottime()+emptyPoll)
 	}
 	return wake, over
+}
+
+// takeUp goes on with an ending whose author is gone: a lictor stop that was interrupted or that would not wait any longer for
+// processes that hang in the kernel, or an earlier keeper.
+func (s *session) takeUp() bool {
+	s.takeUpAt = s.Clock.Boottime()
+	intents, err := ReadIntents(s.Box.Ledger)
+	if err != nil && !errors.Is(err, cgroup.ErrGone) {
+		s.Log.Warn("intents not read", logRun, s.Run.Run, logError, err)
+	}
+	i, found := Unfinished(intents)
+	if found {
+		s.enforcer = s.newEnforcer()
+		s.enforcer.Resume(i)
+	}
+	return found
 }
 
 // nextAlive is next while the main process lives.
@@ -43,7 +65,13 @@ func (s *session) nextAlive(ctx context.Context) (wake time.Duration) {
 	if !s.startTold && !s.TakenOver {
 		wake = soonest(wake, s.Started+startAfter)
 	}
+	if s.LookEvery > 0 {
+		wake = soonest(wake, s.Clock.Boottime()+s.LookEvery)
+	}
 	switch {
+	case s.Clock.Boottime() >= s.takeUpAt+takeUpEvery && s.takeUp():
+		step, _ := s.enforcer.Step(ctx)
+		wake = soonest(wake, step)
 	case s.Ending != nil:
 		wake = soonest(wake, s.end(ctx, *s.Ending))
 	case s.overdue:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/scidex/lictor/cgroup"
@@ -37,9 +38,16 @@ const recordTimeout = 2 * time.Second
 // Begin announces an ending: the intent is written and the escalation starts with the next Step. Grace 0 means SIGKILL
 // follows at once.
 func (e *Enforcer) Begin(ctx context.Context, i Intent, grace time.Duration) {
+	i.Grace = grace
 	e.intent = i
 	e.esc = Escalation{Grace: grace}
 	e.announce(ctx, i, grace)
+}
+
+// Resume goes on with an ending that somebody else has begun and cannot finish. It was announced then.
+func (e *Enforcer) Resume(i Intent) {
+	e.intent, e.orphans = i, i.Processes
+	e.esc = i.escalation()
 }
 
 // NewIntent is an intent of this process, now.
@@ -94,8 +102,11 @@ func (e *Enforcer) Active() bool { return e.intent.Reason != "" && e.esc.Phase !
 // Phase is how far it has come.
 func (e *Enforcer) Phase() Phase { return e.esc.Phase }
 
+// Survivors are those who outlived SIGKILL for so long that they were named, be they gone by now or not.
+func (e *Enforcer) Survivors() []events.Process { return e.intent.Survivors }
+
 // Step does what is due and returns when to call it again (0: when the population changes) and whether it is over: nobody
-// is left, or somebody survives SIGKILL.
+// is left. Those who hang in the kernel can take for ever.
 func (e *Enforcer) Step(ctx context.Context) (wake time.Duration, over bool) {
 	populated, err := e.Ledger.Populated()
 	if errors.Is(err, cgroup.ErrGone) {
@@ -112,8 +123,11 @@ func (e *Enforcer) Step(ctx context.Context) (wake time.Duration, over bool) {
 		e.terminate(ctx)
 	case ActionKill:
 		e.killAll(ctx)
+	case ActionAlarm:
+		e.killAll(ctx)
+		e.alarm(ctx)
 	}
-	over = e.esc.Phase == PhaseEmpty || e.esc.Phase == PhaseSurvived
+	over = e.esc.Phase == PhaseEmpty
 	if over && e.intent.Reason == events.ReasonOrphan {
 		e.recordOrphans(ctx)
 	}
@@ -160,7 +174,11 @@ func (e *Enforcer) killAll(ctx context.Context) {
 		e.Log.Warn("kill", logError, err)
 		return
 	}
-	e.kill = append(e.kill, pids...)
+	for _, pid := range pids {
+		if e.esc.Tries == 1 || !slices.Contains(e.kill, pid) {
+			e.kill = append(e.kill, pid)
+		}
+	}
 	e.outcome(len(pids) > 0 || len(e.term) > 0)
 	if e.esc.Tries == 1 {
 		e.step(ctx, events.KindKill, "SIGKILL", pids)
@@ -209,11 +227,15 @@ func (e *Enforcer) step(ctx context.Context, kind events.Kind, signal string, pi
 	})
 }
 
-// End carries an ending through: Begin, then Step until it is over or ctx ends. It returns the final phase.
-func (e *Enforcer) End(ctx context.Context, i Intent, grace time.Duration) Phase {
-	e.Begin(ctx, i, grace)
+// End carries an ending through that was begun or resumed: Step until nobody is left, somebody survives SIGKILL, or ctx ends.
+// It returns the phase; from PhaseSurvived the keeper of the run goes on.
+func (e *Enforcer) End(ctx context.Context) Phase {
 	for {
 		wake, over := e.Step(ctx)
+		if e.Phase() == PhaseSurvived {
+			e.leave()
+			return e.Phase()
+		}
 		if over || ctx.Err() != nil {
 			return e.Phase()
 		}

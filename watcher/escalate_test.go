@@ -29,8 +29,9 @@ func TestEscalation(t *testing.T) {
 		{"nobody there", 10 * time.Second, []step{{0, false, PhaseEmpty, ActionNone, 0}, {1, false, PhaseEmpty, ActionNone, 0}}},
 		{"hangs in the kernel", time.Second, []step{
 			{0, true, PhaseTerm, ActionTerm, 1}, {1, true, PhaseKill, ActionKill, 2}, {2, true, PhaseKill, ActionKill, 4},
-			{4, true, PhaseKill, ActionKill, 8}, {8, true, PhaseKill, ActionKill, 16}, {16, true, PhaseKill, ActionKill, 32},
-			{32, true, PhaseSurvived, ActionGiveUp, 0}, {60, true, PhaseSurvived, ActionNone, 0}, {70, false, PhaseEmpty, ActionNone, 0}}},
+			{4, true, PhaseKill, ActionKill, 8}, {8, true, PhaseKill, ActionKill, 16}, {16, true, PhaseSurvived, ActionAlarm, 32},
+			{32, true, PhaseSurvived, ActionKill, 64}, {64, true, PhaseSurvived, ActionKill, 124}, {100, true, PhaseSurvived, ActionNone, 124},
+			{124, true, PhaseSurvived, ActionKill, 184}, {9000, true, PhaseSurvived, ActionKill, 9060}, {9001, false, PhaseEmpty, ActionNone, 0}}},
 		{"a late timer", time.Second, []step{{0, true, PhaseTerm, ActionTerm, 1}, {600, true, PhaseKill, ActionKill, 601}}},
 	}
 	for _, tt := range tests {
@@ -51,12 +52,13 @@ func TestEscalation(t *testing.T) {
 func seconds2(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 // TestEscalationProperties: whatever the times at which it is asked, SIGTERM is sent once and first, SIGKILL never before the
-// grace has passed and at most killTries times, and nothing is sent to an empty run.
+// grace has passed and ever less often, survivors are named once at most and only after killTries, and nothing is sent to an
+// empty run.
 func TestEscalationProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		e := Escalation{Grace: time.Duration(rapid.Int64Range(0, int64(time.Minute)).Draw(t, "grace"))}
 		now, termAt := time.Duration(1), time.Duration(0)
-		terms, kills := 0, 0
+		terms, kills, alarms, killAt := 0, 0, 0, time.Duration(0)
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			now += time.Duration(rapid.Int64Range(0, int64(20*time.Second)).Draw(t, "pause"))
 			populated := rapid.IntRange(0, 9).Draw(t, "populated") > 0
@@ -67,14 +69,17 @@ func TestEscalationProperties(t *testing.T) {
 				t.Fatalf("action %d on an empty run", action)
 			case action == ActionTerm:
 				terms, termAt = terms+1, now
-			case action == ActionKill:
-				kills++
-				if terms == 0 || now < termAt+e.Grace {
-					t.Fatalf("SIGKILL %v after SIGTERM, grace %v", now-termAt, e.Grace)
+			case action == ActionKill, action == ActionAlarm:
+				if terms == 0 || now < termAt+e.Grace || kills > 0 && now < killAt+min(killRetry<<min(kills-1, 9), killRetryMax) {
+					t.Fatalf("SIGKILL %v after SIGTERM (grace %v), %v after SIGKILL number %d", now-termAt, e.Grace, now-killAt, kills)
 				}
+				if action == ActionAlarm {
+					alarms++
+				}
+				kills, killAt = kills+1, now
 			}
-			if terms > 1 || kills > killTries {
-				t.Fatalf("%d SIGTERM, %d SIGKILL", terms, kills)
+			if terms > 1 || alarms > 1 || alarms == 1 && kills <= killTries {
+				t.Fatalf("%d SIGTERM, %d SIGKILL, %d alarms", terms, kills, alarms)
 			}
 		}
 	})

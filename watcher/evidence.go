@@ -41,6 +41,11 @@ type Evidence struct {
 
 	Intents []Intent
 
+	OomdMark     bool // systemd-oomd's mark is on the cgroup of the scope
+	Killers      []KillerEntry
+	KillersAsked bool
+	KillersErr   error // why the journal could not be read
+
 	Around []events.Evidence // how the host and lictor.slice stood when an out-of-memory kill was looked into
 }
 
@@ -53,6 +58,12 @@ func (e Evidence) sources() []events.Evidence {
 	}
 	if len(e.Intents) > 0 {
 		list = append(list, source("intent", nil, map[string]any{"intents": e.Intents}))
+	}
+	if e.KillersAsked {
+		list = append(list, source("journal", e.KillersErr, map[string]any{"killers": e.Killers}))
+	}
+	if e.OomdMark {
+		list = append(list, source("scope", nil, map[string]any{xattrOomd: true}))
 	}
 	list = append(list, e.Around...)
 	if e.Ledger.OOMKill > 0 {

@@ -26,13 +26,19 @@ type Intent struct {
 	// explains the end only if the main process died of it.
 	Action string `json:"action"`
 	Signal string `json:"signal,omitempty"` // the first one
-	Author int    `json:"author"`           // pid of the process that acts
+	// Grace is the time between SIGTERM and SIGKILL of a stop.
+	Grace  time.Duration `json:"grace_ns,omitempty"`
+	Author int           `json:"author"` // pid of the process that acts
 	// Processes are the left-overs that an orphan intent is about, the first few of them.
 	Processes []events.Process `json:"processes,omitempty"`
 	// Owner is who was gone, of an abandoned intent.
 	Owner *events.Process `json:"owner,omitempty"`
 	// Steps are the signals so far, on the ledger for whoever writes the record: it may do so before the author can say.
 	Steps []events.Step `json:"steps,omitempty"`
+	// Left says that the author does not go on with it although somebody is left.
+	Left bool `json:"left,omitempty"`
+	// Survivors are those who were still there after many a SIGKILL.
+	Survivors []events.Process `json:"survivors,omitempty"`
 	// Outcome is empty until the signal was sent, then "sent", or "void" if nobody was there to get it.
 	Outcome string `json:"outcome,omitempty"`
 }

@@ -22,8 +22,7 @@ func (e *Enforcer) OrphanIntent(ctx context.Context) Intent {
 // recordOrphans writes one event with every left-over process and what became of it. Those that had gone by themselves
 // before anybody was signalled are not left-overs.
 func (e *Enforcer) recordOrphans(ctx context.Context) {
-	survivors, _ := e.Ledger.AllProcs()
-	list := outcomes(e.orphans, e.term, e.kill, survivors)
+	list := outcomes(e.orphans, e.term, e.kill, pidsIn(e.intent.Survivors))
 	if len(list) == 0 {
 		return
 	}
@@ -33,6 +32,13 @@ func (e *Enforcer) recordOrphans(ctx context.Context) {
 		fillOrphans(&ev, list)
 		return ev
 	})
+}
+
+func pidsIn(list []events.Process) (pids []int) {
+	for _, p := range list {
+		pids = append(pids, p.PID)
+	}
+	return pids
 }
 
 func fillOrphans(ev *events.Event, list []events.Process) {

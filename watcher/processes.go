@@ -3,6 +3,7 @@ package watcher
 import (
 	"context"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -90,6 +91,9 @@ func (t *ProcFS) describe(ctx context.Context, p *events.Process) {
 	if rss := uint64(max(0, stat.RSSPages)) * uint64(os.Getpagesize()); stat.State != 'Z' {
 		p.RSSBytes = &rss
 	}
+	if stat.State == 'D' {
+		p.WChan = wchan(p.PID)
+	}
 	ctx, cancel := context.WithTimeout(ctx, describeTime)
 	defer cancel()
 	select {
@@ -111,6 +115,16 @@ func (t *ProcFS) describe(ctx context.Context, p *events.Process) {
 	}
 }
 
+// wchan says in which function of the kernel a process sleeps, see proc_pid_wchan(5); "" if it does not, or that may not be
+// known. It does not block.
+func wchan(pid int) string {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/wchan")
+	if err != nil || string(text) == "0" {
+		return ""
+	}
+	return string(text)
+}
+
 // gopsutilRoot makes gopsutil ignore HOST_PROC in the environment, which is the user's.
 var gopsutilRoot = common.EnvMap{common.HostProcEnvKey: "/proc"}
 
@@ -130,6 +144,29 @@ func readRest(ctx context.Context, p events.Process, startTicks uint64) events.P
 		return events.Process{PID: p.PID}
 	}
 	return p
+}
+
+// pids lists all processes.
+func (t *ProcFS) pids(ctx context.Context) ([]int, error) {
+	list, err := process.PidsWithContext(context.WithValue(ctx, common.EnvKey, gopsutilRoot))
+	pids := make([]int, len(list))
+	for i, pid := range list {
+		pids[i] = int(pid)
+	}
+	return pids, err
+}
+
+// uids are the real, the effective, the saved and the file system uid of a process; nil if they cannot be read.
+func (t *ProcFS) uids(ctx context.Context, pid int) (uids []uint32) {
+	g := &process.Process{Pid: int32(pid)}
+	list, err := g.UidsWithContext(context.WithValue(ctx, common.EnvKey, gopsutilRoot))
+	if err != nil {
+		return nil
+	}
+	for _, uid := range list {
+		uids = append(uids, uint32(uid))
+	}
+	return uids
 }
 
 // capCmdline bounds what a stranger can make us write down.

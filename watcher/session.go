@@ -51,7 +51,8 @@ type session struct {
 	goneAt   time.Duration // when we were told
 	exit     *Exit         // nil if its parent cannot say
 	enforcer *Enforcer
-	overdue  bool // RuntimeMax and its slack have passed
+	overdue  bool          // RuntimeMax and its slack have passed
+	takeUpAt time.Duration // when it was last looked for endings that somebody has left unfinished
 
 	ownerless bool
 	startTold bool          // the started event is on record
@@ -69,6 +70,7 @@ type session struct {
 // resume takes over what an earlier keeper of the run has seen.
 func (s *session) resume(ctx context.Context) {
 	if !s.TakenOver {
+		s.takeUpAt = s.Clock.Boottime() // nobody can have left anything yet
 		return
 	}
 	s.alive = s.recorded(ctx)

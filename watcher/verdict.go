@@ -47,6 +47,10 @@ func Decide(e Evidence) Verdict {
 		v.State, v.Reason, v.By = events.StateKilled, c.reason, c.by
 		return v
 	}
+	if c, ok := e.otherKiller(); ok {
+		v.State, v.Reason, v.By = events.StateKilled, c.reason, c.by
+		return v
+	}
 	v.State, v.Reason, v.By = e.byExit()
 	return v
 }

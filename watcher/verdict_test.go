@@ -57,6 +57,12 @@ func intent(after float64, reason events.Reason, by string) Intent {
 	return Intent{Boottime: at(after), Reason: reason, By: by, Action: ActStop, Signal: "SIGTERM", Outcome: OutcomeSent}
 }
 
+func earlyoomSays(pid int, sig syscall.Signal, after float64) func(*Evidence) {
+	return func(e *Evidence) {
+		e.Killers = []KillerEntry{{By: KillerEarlyoom, PID: pid, Signal: sig, At: at(after)}}
+	}
+}
+
 func TestDecide(t *testing.T) {
 	killed := func(r events.Reason, by string) Verdict { return Verdict{State: events.StateKilled, Reason: r, By: by} }
 	oom := func(r events.Reason, whose string) Verdict {
@@ -200,6 +206,34 @@ func TestDecide(t *testing.T) {
 			killed(events.ReasonAbandoned, "lictor")},
 		{"left-overs ended after a clean exit", ended(20, exited(0), func(e *Evidence) { e.Intents = []Intent{intent(20.3, events.ReasonOrphan, "lictor")} }),
 			Verdict{State: events.StateDone}},
+
+		{"systemd-oomd, by its mark", ended(5, signaled(syscall.SIGKILL), func(e *Evidence) { e.OomdMark = true }), killed(events.ReasonOomd, KillerOomd)},
+		{"systemd-oomd, by the journal", ended(5, signaled(syscall.SIGKILL), func(e *Evidence) { e.Killers = []KillerEntry{{By: KillerOomd}} }),
+			killed(events.ReasonOomd, KillerOomd)},
+		{"systemd-oomd, nobody saw the exit", ended(5, nil, func(e *Evidence) { e.LeaderAt, e.Killers = 0, []KillerEntry{{By: KillerOomd}} }),
+			killed(events.ReasonOomd, KillerOomd)},
+		{"systemd-oomd, by an out-of-memory result that the kernel has not counted", ended(5, signaled(syscall.SIGKILL), func(e *Evidence) {
+			e.Unit = UnitState{Known: true, Result: "oom-kill"}
+		}), killed(events.ReasonOomd, KillerOomd)},
+		{"the same result, and the kernel's counters cannot be read", ended(5, signaled(syscall.SIGKILL), func(e *Evidence) {
+			e.Unit, e.LedgerErr = UnitState{Known: true, Result: "oom-kill"}, errors.New("gone")
+		}), killed(events.ReasonSignal, "unknown")},
+		{"an out-of-memory result long after the kernel's kill, then SIGKILL", ended(5, signaled(syscall.SIGKILL), func(e *Evidence) {
+			e.Unit, e.Ledger, e.Alive = UnitState{Known: true, Result: "oom-kill"}, singleKill, singleKill
+		}), with(killed(events.ReasonSignal, "unknown"), LimitOwn, false)},
+		{"a stop, then systemd-oomd", ended(5, signaled(syscall.SIGKILL), func(e *Evidence) {
+			e.OomdMark, e.Intents = true, []Intent{intent(4, events.ReasonStop, "uid 0")}
+		}), killed(events.ReasonStop, "uid 0")},
+		{"a mark of systemd-oomd, and it exited by itself", ended(5, exited(0), func(e *Evidence) { e.OomdMark = true }), Verdict{State: events.StateDone}},
+
+		{"earlyoom", ended(5, signaled(syscall.SIGTERM), earlyoomSays(testLeader, syscall.SIGTERM, 4.9)), killed(events.ReasonSignal, KillerEarlyoom)},
+		{"earlyoom, its entry came later", ended(5, signaled(syscall.SIGTERM), earlyoomSays(testLeader, syscall.SIGTERM, 5.4)), killed(events.ReasonSignal, KillerEarlyoom)},
+		{"earlyoom signalled another process", ended(5, signaled(syscall.SIGTERM), earlyoomSays(101, syscall.SIGTERM, 4.9)), killed(events.ReasonSignal, "unknown")},
+		{"earlyoom sent another signal", ended(5, signaled(syscall.SIGKILL), earlyoomSays(testLeader, syscall.SIGTERM, 4.9)), killed(events.ReasonSignal, "unknown")},
+		{"earlyoom signalled who had the number before", ended(5, signaled(syscall.SIGTERM), earlyoomSays(testLeader, syscall.SIGTERM, -1)), killed(events.ReasonSignal, "unknown")},
+		{"earlyoom long before", ended(90, signaled(syscall.SIGTERM), earlyoomSays(testLeader, syscall.SIGTERM, 40)), killed(events.ReasonSignal, "unknown")},
+		{"earlyoom long after", ended(5, signaled(syscall.SIGTERM), earlyoomSays(testLeader, syscall.SIGTERM, 40)), killed(events.ReasonSignal, "unknown")},
+		{"earlyoom, and it exited by itself", ended(5, exited(143), earlyoomSays(testLeader, syscall.SIGTERM, 4.9)), Verdict{State: events.StateFailed}},
 
 		{"a signal that was passed on and killed", ended(20, signaled(syscall.SIGTERM), func(e *Evidence) {
 			i := intent(19, events.ReasonSignal, "launcher")

@@ -31,11 +31,15 @@ type Keeper struct {
 	LeaderGone bool // the main process had ended by then
 	// Exit is how the main process ended, if its parent has told a keeper that only finishes the run.
 	Exit *Exit
+	// LookEvery is the longest pause between two looks at the living run, for what nothing tells of. 0: somebody else sees to
+	// that (Fleet.LookAtAll).
+	LookEvery time.Duration
 	// Ending is what the run is to be ended for at once; nil: nothing.
 	Ending *Intent
 
 	Kernel    KernelKills // nil if it cannot be read; KernelErr says why
 	KernelErr error
+	Killers   Killers                          // nil: nobody else is asked
 	Advise    func(*events.Run) *events.Advice // may be nil
 
 	kills []KernelKill // what the kernel log has said of this run so far
@@ -61,6 +65,8 @@ const (
 	monitorRetryMax = time.Minute
 	// waitRetry is the pause until a process is waited for again that could not be.
 	waitRetry = 2 * time.Second
+	// takeUpEvery is how often it is looked for endings that somebody has left unfinished, at most.
+	takeUpEvery = 10 * time.Second
 	// pollEvery is the pause between looks where there are no notifications.
 	pollEvery = time.Second
 	// deadlineSlack is how long after RuntimeMaxSec the keeper looks whether systemd has done its part.

@@ -224,7 +224,7 @@ func (d *daemon) sweep(ctx context.Context, expected bool) {
 		}
 	}
 	d.workers.Go(func() {
-		if err := errors.Join(d.settler.lost(ctx), d.settler.forgetFailed(ctx)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(d.settler.lost(ctx), d.settler.forgetFailed(ctx), d.settler.escapes(ctx)); err != nil && ctx.Err() == nil {
 			d.log.Warn("sweep", "error", err)
 		}
 	})
@@ -344,7 +344,7 @@ func (d *daemon) keep(ctx context.Context, led *scope.Ledger, who *caller) (hand
 		return false, err
 	}
 	if k.run.State.Final() {
-		return false, nil // survivors of SIGKILL; the record names them
+		return false, nil // somebody has moved in since
 	}
 	if err := scope.WriteKeeper(led.Group, self); err != nil {
 		return false, err

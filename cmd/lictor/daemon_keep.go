@@ -431,7 +431,8 @@ func (d *daemon) passOn(ctx context.Context, id scope.RunID, p api.Pass, send fu
 func (d *daemon) stopFor(ctx context.Context, id scope.RunID) {
 	d.workers.Go(func() {
 		err := d.withEnforcer(ctx, id, func(e *watcher.Enforcer, led *scope.Ledger) {
-			e.End(ctx, watcher.NewIntent(watcher.SystemClock, events.ReasonStop, "launcher", nil, unix.SIGTERM), led.Facts.Grace)
+			e.Begin(ctx, watcher.NewIntent(watcher.SystemClock, events.ReasonStop, "launcher", nil, unix.SIGTERM), led.Facts.Grace)
+			e.End(ctx)
 		})
 		if err != nil {
 			d.log.Warn("run not stopped", "run", id, "error", err)

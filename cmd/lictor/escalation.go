@@ -33,7 +33,9 @@ func (s story) escalation() string {
 	switch {
 	case text == "":
 		return ""
-	case survived && !emptied:
+	case survived && emptied:
+		return text + ", which took effect " + between(since, empty.At) + " later, when the kernel let go"
+	case survived:
 		return text + ", and even that did not end everything"
 	case emptied:
 		return text + ", gone " + between(since, empty.At) + " later"

@@ -17,6 +17,11 @@ func describe(e events.Event) string {
 		return describeIntent(readAs[events.IntentDetail](e.Detail))
 	case events.KindTerm, events.KindKill:
 		return describeStep(readAs[events.StepDetail](e.Detail))
+	case events.KindEscaped:
+		return describeEscape(readAs[events.EscapedDetail](e.Detail))
+	case events.KindSurvived:
+		d := readAs[events.SurvivedDetail](e.Detail)
+		return processes(d.Processes) + " still there after " + count(d.Kills, "SIGKILL", "SIGKILLs")
 	case events.KindOrphans:
 		d := readAs[events.OrphansDetail](e.Detail)
 		return count(len(d.Processes), "process", "processes") + " ended: " + processes(d.Processes)
@@ -67,6 +72,26 @@ func describeStep(d events.StepDetail) string {
 	}
 	if len(d.PIDs) > 1 {
 		return text + fmt.Sprintf(" to %d processes", len(d.PIDs))
+	}
+	return text
+}
+
+// describeEscape is `pid 12 sleep in /user.slice, uid 1000`, with what speaks against its being of the run.
+func describeEscape(d events.EscapedDetail) string {
+	if d.Process.PID == 0 {
+		return ""
+	}
+	text := processes([]events.Process{d.Process}) + " in " + d.Cgroup
+	if d.Process.UID != nil {
+		text += fmt.Sprintf(", uid %d", *d.Process.UID)
+	}
+	switch {
+	case !d.SameUID:
+		text += " (not the user of the run: the marker may be forged)"
+	case !d.AfterStart:
+		text += " (older than the run: the marker is forged)"
+	case d.Kill:
+		text += ", to be killed"
 	}
 	return text
 }

@@ -195,9 +195,17 @@ var explainTests = []struct {
 	{
 		name: "timeout-survived",
 		run: func(r *events.Run) {
-			timeoutRun(r, steps("lictor", "term", 1800.0, "kill", 1810.0, "survived", 1841.0))
-			r.Survivors = []events.Process{{PID: 48220, Comm: "dd", State: "D"}}
+			timeoutRun(r, steps("lictor", "term", 1800.0, "kill", 1810.0, "survived", 1825.0, "empty", 2000.0))
+			r.Survivors = []events.Process{{PID: 48220, Comm: "dd", State: "D", WChan: "io_schedule"}}
 		},
+	},
+	{
+		name: "survives",
+		run: func(r *events.Run) {
+			r.State, r.Reason, r.EndedAt = events.StateGrace, events.ReasonTimeout, nil
+			r.Survivors = []events.Process{{PID: 48220, Comm: "dd", State: "D"}, {PID: 48221, Comm: "sync", State: "D", WChan: "io_schedule"}}
+		},
+		events: []events.Event{happened(events.KindSurvived, 1825, `{"processes":[{"pid":48220,"comm":"dd","state":"D"}],"kills":5}`)},
 	},
 	{
 		name:   "timeout-then-oom",

@@ -113,7 +113,7 @@ func (h *handingOver) offer(ctx context.Context, w *scope.Waiting, properties []
 	ctx, cancel := context.WithTimeout(ctx, offerTime)
 	defer cancel()
 	err := h.conn.Begin(ctx, api.FromLauncher{Offer: &api.Offer{Run: h.run, Properties: properties,
-		OnOwnerExit: string(w.Spec.OnOwnerExit), Owner: api.Process(w.Spec.Owner), Child: api.Process(w.Leader)}})
+		OnOwnerExit: string(w.Spec.OnOwnerExit), Owner: api.Process(w.Spec.Owner), Child: api.Process(w.Leader), Nonce: w.Spec.Nonce}})
 	var m api.ToLauncher
 	if err == nil {
 		h.conn.SetReadDeadline(time.Now().Add(offerTime))

@@ -15,6 +15,9 @@ func (s story) headline() string {
 	case events.StateRunning:
 		return "is running: " + s.progress() + "."
 	case events.StateGrace:
+		if n := len(s.Survivors); n > 0 {
+			return "is being ended" + s.because() + ", and " + count(n, "process", "processes") + " of it outlived SIGKILL so far: the kernel must let go first."
+		}
 		return "is being ended" + s.because() + ": SIGTERM was sent, SIGKILL follows after " + duration(s.Limits.GraceSeconds) + "."
 	case events.StateDone:
 		return "finished by itself" + s.despite() + "."

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/scidex/lictor/events"
 )
@@ -32,13 +33,16 @@ type journalReader struct {
 	midLine  bool   // what was printed last did not end its line
 }
 
-// journalEntry is one line of output as `journalctl -o json` writes it.
+// journalEntry is an entry, such as a line of output, as `journalctl -o json` writes it.
 type journalEntry struct {
 	Cursor    string          `json:"__CURSOR"`
 	Message   json.RawMessage `json:"MESSAGE"`
 	LineBreak string          `json:"_LINE_BREAK"` // why journald ended the line, if not for a line feed
 	Stream    string          `json:"_STREAM_ID"`
 	PID       string          `json:"_PID"`
+	Unit      string          `json:"_SYSTEMD_UNIT"`
+	MessageID string          `json:"MESSAGE_ID"`
+	Monotonic string          `json:"__MONOTONIC_TIMESTAMP"` // when journald got it, microseconds
 }
 
 // ofService matches what the launcher of a run itself has written. Units of the user managers are named by their owner,
@@ -253,6 +257,15 @@ func (e journalEntry) text() ([]byte, error) {
 		b[i] = byte(n)
 	}
 	return b, nil
+}
+
+// monotonic is when journald got the entry, on CLOCK_MONOTONIC.
+func (e journalEntry) monotonic() time.Duration {
+	us, err := strconv.ParseInt(e.Monotonic, 10, 53)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(us) * time.Microsecond
 }
 
 // endsLine reports whether a line feed belongs after the message: journald cuts lines that are very long, and where another

@@ -114,6 +114,7 @@ func (k *keeping) keep(ctx context.Context, s *scope.Scope, signals *signals) (*
 	if owner := s.Spec.Owner; owner != (scope.ProcessID{}) && s.Spec.OnOwnerExit != scope.OwnerKeep {
 		keeper.Owner = &watcher.Owner{PID: owner.PID, StartTicks: owner.StartTicks, Process: k.owner}
 	}
+	keeper.LookEvery = lookEvery
 	keeper.Started, keeper.Grace, keeper.RuntimeMax = s.Started, s.Spec.Grace, max(0, s.Spec.RuntimeMax)
 	if st, err := cgroup.ReadStat(s.Leader.PID); err == nil {
 		keeper.Comm = st.Comm
@@ -122,11 +123,15 @@ func (k *keeping) keep(ctx context.Context, s *scope.Scope, signals *signals) (*
 		Clock: watcher.SystemClock, Log: k.log}
 	passing := signals.pass(ctx, s, enforcer)
 	defer passing()
+	defer k.sweepEscapes(ctx, s.Spec.Run)()
 	if k.app.tune != nil {
 		k.app.tune(keeper)
 	}
 	return keeper.Keep(ctx)
 }
+
+// lookEvery is how often a launcher looks at its run although nothing has happened, for what nothing tells of.
+const lookEvery = time.Minute
 
 // keeper is what keeping a run and finishing somebody else's have in common.
 func (k *keeping) keeper(rec watcher.Recorder, run scope.RunID, box watcher.Box) *watcher.Keeper {
@@ -138,6 +143,7 @@ func (k *keeping) keeper(rec watcher.Recorder, run scope.RunID, box watcher.Box)
 	w := &watcher.Keeper{Run: k.run, Target: target{l: k.launcher, run: run}, Box: box, Recorder: rec,
 		Processes: watcher.NewProcessTable(), Clock: watcher.SystemClock, Log: k.log, KernelErr: k.kernelNo,
 		Advise: func(r *events.Run) *events.Advice { return story{listed: listed{Run: r}, now: k.app.Now()}.advise() }}
+	w.Killers = killerJournal{run: run, app: k.app, fs: fs, rec: k.run}
 	if k.kernel != nil {
 		w.Kernel = k.kernel
 	}

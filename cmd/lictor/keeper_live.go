@@ -57,7 +57,9 @@ func liveRun(l *scope.Launcher, id scope.RunID, manager string) (Live, error) {
 	defer led.Group.Close()
 	live := Live{Run: events.RunID(id), State: events.StateStarting}
 	if led.HasFacts {
-		live.State, live.Record = liveState(led), runOfFacts(led, manager)
+		intents, _ := watcher.ReadIntents(led.Group)
+		live.State, live.Record = liveState(led, intents), runOfFacts(led, manager)
+		live.Survivors = stillThere(led.Group, watcher.Survivors(intents))
 		live.Limits = func(l events.Limits) events.Limits { return limitsOf(led.Facts, l) }
 	}
 	if d, err := led.Group.CPUUsage(); err == nil {
@@ -80,15 +82,26 @@ func liveRun(l *scope.Launcher, id scope.RunID, manager string) (Live, error) {
 }
 
 // liveState: systemd or a keeper has told the processes to go, or not.
-func liveState(led *scope.Ledger) events.State {
+func liveState(led *scope.Ledger, intents []watcher.Intent) events.State {
 	if d := led.Facts.Deadline; d != nil && cgroup.Boottime() > *d {
 		return events.StateGrace
 	}
-	intents, err := watcher.ReadIntents(led.Group)
-	if err == nil && slices.ContainsFunc(intents, func(i watcher.Intent) bool { return i.Action == watcher.ActStop }) {
+	if slices.ContainsFunc(intents, func(i watcher.Intent) bool { return i.Action == watcher.ActStop }) {
 		return events.StateGrace
 	}
 	return events.StateRunning
+}
+
+// stillThere are those of a list who are still members.
+func stillThere(g *cgroup.Group, list []events.Process) []events.Process {
+	if len(list) == 0 {
+		return nil
+	}
+	pids, err := g.AllProcs()
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(list, func(p events.Process) bool { return !slices.Contains(pids, p.PID) })
 }
 
 func (live *Live) read(g *cgroup.Group) {

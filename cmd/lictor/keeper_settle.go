@@ -29,6 +29,12 @@ type settler struct {
 	act      bool         // end what is still alive, too
 	report   func(string) // what was done, for people; nil: nobody asks
 
+	only scope.RunID // look for strays of this run only; "" is all
+
+	sweeping sync.Mutex // guards the next two
+	sweep    *watcher.Sweep
+	judged   map[watcher.Identity]bool // strays that were looked into
+
 	mu   sync.Mutex
 	tell map[string]*telling // by path of the store, opened when needed; "" is the own one
 }
@@ -65,7 +71,7 @@ func (k *keeping) settleOthers(ctx context.Context) {
 }
 
 func (a *App) newSettler(l *scope.Launcher) *settler {
-	return &settler{app: a, launcher: l, tell: map[string]*telling{}}
+	return &settler{app: a, launcher: l, tell: map[string]*telling{}, judged: map[watcher.Identity]bool{}}
 }
 
 func (s *settler) close() {
@@ -180,7 +186,7 @@ func (s *settler) finish(ctx context.Context, led *scope.Ledger, populated bool,
 	defer k.closeKernel()
 	if k.run.State.Final() { // its keeper died between record and release
 		if populated {
-			return nil // survivors of SIGKILL; the record names them
+			return nil // somebody has moved in since
 		}
 		s.did("released %s", led.Run)
 		return s.launcher.Release(ctx, led.Run, true)
@@ -191,10 +197,15 @@ func (s *settler) finish(ctx context.Context, led *scope.Ledger, populated bool,
 		w.RuntimeMax = *d - led.Facts.Started
 	}
 	if populated {
-		if livesOn(led) {
+		intents, err := watcher.ReadIntents(led.Group)
+		if err != nil {
+			return err
+		}
+		begun, found := watcher.Unfinished(intents)
+		if !found && livesOn(led) {
 			return nil
 		}
-		if err := s.end(ctx, led, k, w); err != nil {
+		if err := s.end(ctx, led, k, w, begun); err != nil {
 			return err
 		}
 	}
@@ -213,8 +224,9 @@ func livesOn(led *scope.Ledger) bool {
 		(f.OwnerExit == scope.OwnerKeep || f.Owner != led.Keeper && f.Owner.Alive())
 }
 
-// end terminates a run that nobody keeps any more: abandoned or overdue, or left-overs of one whose main process is gone.
-func (s *settler) end(ctx context.Context, led *scope.Ledger, k *keeping, w *watcher.Keeper) error {
+// end terminates a run that nobody keeps any more: abandoned or overdue, or left-overs of one whose main process is gone. What
+// somebody has begun to that end and left unfinished goes on.
+func (s *settler) end(ctx context.Context, led *scope.Ledger, k *keeping, w *watcher.Keeper, intent watcher.Intent) error {
 	self, err := scope.Self()
 	if err != nil {
 		return err
@@ -224,19 +236,30 @@ func (s *settler) end(ctx context.Context, led *scope.Ledger, k *keeping, w *wat
 	}
 	e := &watcher.Enforcer{Run: k.run, Ledger: led.Group, Recorder: w.Recorder, Processes: w.Processes,
 		Clock: watcher.SystemClock, Log: k.log}
+	if intent.Reason != events.ReasonNone {
+		e.Resume(intent)
+	} else {
+		intent = endingOf(ctx, led, e)
+		e.Begin(ctx, intent, led.Facts.Grace)
+	}
+	if phase := e.End(ctx); phase != watcher.PhaseEmpty {
+		return fmt.Errorf("SIGKILL was sent, and these hang in the kernel: %s", processes(e.Survivors()))
+	}
+	s.did("ended what was left of %s (%s)", led.Run, intent.Reason)
+	return nil
+}
+
+// endingOf is why a run that nobody keeps any more is ended.
+func endingOf(ctx context.Context, led *scope.Ledger, e *watcher.Enforcer) watcher.Intent {
 	intent := watcher.NewIntent(watcher.SystemClock, events.ReasonAbandoned, "lictor", nil, unix.SIGTERM)
 	intent.Owner = &events.Process{PID: led.Facts.Owner.PID}
 	switch d := led.Facts.Deadline; {
 	case !led.Facts.Leader.Alive():
-		intent = e.OrphanIntent(ctx)
+		return e.OrphanIntent(ctx)
 	case d != nil && cgroup.Boottime() > *d:
 		intent.Reason = events.ReasonTimeout
 	}
-	if phase := e.End(ctx, intent, led.Facts.Grace); phase != watcher.PhaseEmpty {
-		return errors.New("some of its processes survive SIGKILL; they hang in the kernel")
-	}
-	s.did("ended what was left of %s (%s)", led.Run, intent.Reason)
-	return nil
+	return intent
 }
 
 // keeping takes a run over, with the kernel log as far as it goes back.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"fmt"
 	"os"
 	"strings"
@@ -15,15 +16,16 @@ import (
 
 // launchOptions are the flags that say what to run and in what box.
 type launchOptions struct {
-	limits     map[string]string // by flag name, as typed
-	properties []string
-	analysisID string
-	name       string
-	labels     []string
-	dir        string
-	env        []string
-	ownerExit  string
-	ownerPID   int
+	limits      map[string]string // by flag name, as typed
+	properties  []string
+	analysisID  string
+	name        string
+	labels      []string
+	dir         string
+	env         []string
+	ownerExit   string
+	ownerPID    int
+	killEscaped bool
 }
 
 // limitFlags are the flags whose values go to Config.Limits, with what help says about them.
@@ -43,6 +45,7 @@ func (o *launchOptions) add(flags *pflag.FlagSet) {
 	flags.StringVarP(&o.dir, "directory", "C", "", "run in this directory")
 	flags.StringVar(&o.ownerExit, "on-owner-exit", "", "when the owner is gone: kill the run (the default), or keep it")
 	flags.IntVar(&o.ownerPID, "owner-pid", 0, "the owner, a process without which the run shall not live on (default: this lictor)")
+	flags.BoolVar(&o.killEscaped, "kill-escaped", false, "kill processes that the run has started and that left its scope, when a sweep finds them")
 	flags.StringArrayVarP(&o.env, "env", "E", nil, "set a variable of the environment, KEY=VALUE")
 }
 
@@ -103,6 +106,9 @@ func (a *App) spec(o *launchOptions, args []string) (scope.Spec, *events.Run, er
 	}
 	if spec.Properties, err = parseProperties(o.properties); err != nil {
 		return scope.Spec{}, nil, err
+	}
+	if o.killEscaped {
+		spec.Nonce = rand.Text()
 	}
 	if err := spec.Validate(); err != nil {
 		return scope.Spec{}, nil, withHint(err, "lictor run --help")

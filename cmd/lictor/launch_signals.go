@@ -51,7 +51,8 @@ func (s *signals) pass(ctx context.Context, sc *scope.Scope, e *watcher.Enforcer
 
 func (s *signals) passOne(ctx context.Context, sc *scope.Scope, e *watcher.Enforcer, sig syscall.Signal) {
 	if s.stops && sig == syscall.SIGTERM {
-		e.End(ctx, watcher.NewIntent(watcher.SystemClock, events.ReasonStop, "launcher", nil, unix.SIGTERM), sc.Spec.Grace)
+		e.Begin(ctx, watcher.NewIntent(watcher.SystemClock, events.ReasonStop, "launcher", nil, unix.SIGTERM), sc.Spec.Grace)
+		e.End(ctx)
 		return
 	}
 	if fromTerminal(sig) {

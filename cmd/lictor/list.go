@@ -69,6 +69,9 @@ func join(r *events.Run, live *Live, intents []events.Event) listed {
 	if live != nil && live.State != "" {
 		now.State = live.State
 	}
+	if live != nil && len(live.Survivors) > 0 {
+		now.Survivors = live.Survivors
+	}
 	if live != nil && live.Limits != nil {
 		now.Limits = live.Limits(now.Limits)
 	}

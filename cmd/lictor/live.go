@@ -16,8 +16,9 @@ type Live struct {
 	MemoryPeak    *uint64 // memory.peak, bytes
 	CPUSeconds    *float64
 	Tasks         *uint64
-	PIDs          []int  // members of the scope
-	Cgroup        string // path of the scope below the cgroup root
+	PIDs          []int            // members of the scope
+	Survivors     []events.Process // of those, who was named as having outlived SIGKILL
+	Cgroup        string           // path of the scope below the cgroup root
 
 	// Limits returns the limits of the record with those that were changed since. Nil: they are as in the record.
 	Limits func(events.Limits) events.Limits

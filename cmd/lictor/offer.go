@@ -29,6 +29,9 @@ func (a *App) readOffer(o *api.Offer, peer api.Peer, launcher scope.ProcessID) (
 		run.Service = spec.Run.Service()
 	}
 	spec.OnOwnerExit, spec.Owner = scope.OwnerPolicy(o.OnOwnerExit), scope.ProcessID(o.Owner)
+	if spec.Nonce = o.Nonce; len(spec.Nonce) > maxNonce {
+		return nil, offer, fmt.Errorf("nonce: too long, at most %d bytes", maxNonce)
+	}
 	offer.Spec = spec
 	return run, offer, spec.Validate()
 }
@@ -77,6 +80,9 @@ func checkNames(run *events.Run) error {
 	}
 	return nil
 }
+
+// maxNonce caps what is only compared.
+const maxNonce = 64
 
 // maxLabels caps the labels of a run that a stranger describes.
 const maxLabels = 64

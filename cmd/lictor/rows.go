@@ -156,7 +156,10 @@ func (s story) survived() string {
 	if len(s.Survivors) == 0 {
 		return ""
 	}
-	return processes(s.Survivors) + " outlived SIGKILL: they hang in the kernel until it lets go"
+	if s.State.Final() {
+		return processes(s.Survivors) + " outlived SIGKILL until the kernel let go"
+	}
+	return processes(s.Survivors) + ": SIGKILL was sent, and will take effect when the kernel lets go"
 }
 
 // stamp is a point in time as systemd writes it.
@@ -206,7 +209,10 @@ func processes(list []events.Process) string {
 		if comm := cmp.Or(p.Comm, strings.Join(p.Cmdline[:min(1, len(p.Cmdline))], "")); comm != "" {
 			name += " " + comm
 		}
-		if p.State == "D" {
+		switch {
+		case p.State == "D" && p.WChan != "":
+			name += " (D state, in " + p.WChan + ")"
+		case p.State == "D":
 			name += " (D state)"
 		}
 		names = append(names, name)

@@ -67,6 +67,7 @@ func (s story) statusRows() []Row {
 		{"State", s.stateSince()},
 		{"Ended", s.ended()},
 		{"Exit", s.exitStatus()},
+		{"Survived", s.survived()},
 		{"Left", s.timeLeft()},
 		{"Memory", s.memoryUse()},
 		{"Tasks", s.tasks()},

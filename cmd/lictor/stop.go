@@ -227,10 +227,22 @@ func (r *reach) stop(ctx context.Context, grace *time.Duration) error {
 		g = *grace
 	}
 	by, uid := r.who()
-	if phase := r.enforcer().End(ctx, watcher.NewIntent(watcher.SystemClock, events.ReasonStop, by, uid, unix.SIGTERM), g); phase == watcher.PhaseSurvived {
-		return fmt.Errorf("%s: some of its processes survive SIGKILL; they hang in the kernel", r.led.Run)
+	e := r.enforcer()
+	e.Begin(ctx, watcher.NewIntent(watcher.SystemClock, events.ReasonStop, by, uid, unix.SIGTERM), g)
+	if e.End(ctx) == watcher.PhaseSurvived {
+		return r.survived(e.Survivors())
 	}
 	return r.recorded(ctx)
+}
+
+// survived is said when there is nothing to wait for. The keeper of the run goes on with SIGKILL, now and then, and completes
+// the record when they are gone.
+func (r *reach) survived(list []events.Process) error {
+	err := fmt.Errorf("%s: SIGKILL was sent, and these hang in the kernel: %s", r.led.Run, processes(list))
+	if r.led.Keeper.Alive() {
+		return withHint(err, "lictor status "+shortID(r.k.run.Run)+" tells when they are gone")
+	}
+	return withHint(err, "lictor watch --once completes the record when they are gone")
 }
 
 func (r *reach) kill(ctx context.Context, sig unix.Signal) error {

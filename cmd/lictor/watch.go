@@ -56,7 +56,7 @@ func (a *App) watchOnce(cmd *cobra.Command) error {
 		fmt.Fprintln(a.Stdout, inert(line))
 	}
 	defer s.close()
-	if err := s.all(cmd.Context(), 0); err != nil {
+	if err := errors.Join(s.all(cmd.Context(), 0), s.escapes(cmd.Context())); err != nil {
 		return err
 	}
 	if acted {

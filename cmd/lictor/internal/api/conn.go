@@ -53,8 +53,9 @@ type Offer struct {
 	Run         *events.Run `json:"run"` // as its launcher would begin it
 	Properties  []string    `json:"properties,omitempty"`
 	OnOwnerExit string      `json:"on_owner_exit,omitempty"`
-	Owner       Process     `json:"owner,omitzero"` // zero: the launcher
-	Child       Process     `json:"child"`          // which waits at the barrier
+	Owner       Process     `json:"owner,omitzero"`  // zero: the launcher
+	Child       Process     `json:"child"`           // which waits at the barrier
+	Nonce       string      `json:"nonce,omitempty"` // of processes that are killed when they leave the scope
 }
 
 // Resume says that the launcher of a run is back, with what happened meanwhile.
