@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -48,7 +49,9 @@ func eachPage(cmd *cobra.Command, fn func(*cobra.Command) error) error {
 
 // hasPages reports whether commands below cmd have pages. How a shell is told of its completions concerns nobody for whom
 // lictor was installed.
-func hasPages(cmd *cobra.Command) bool { return cmd.HasAvailableSubCommands() && cmd.Name() != "completion" }
+func hasPages(cmd *cobra.Command) bool {
+	return cmd.HasAvailableSubCommands() && cmd.Name() != "completion"
+}
 
 func pageName(cmd *cobra.Command) string { return strings.ReplaceAll(cmd.CommandPath(), " ", "-") }
 
@@ -156,13 +159,24 @@ func manText(w io.Writer, text string) {
 }
 
 // roff protects what would mean something to roff: backslashes, dashes that are to be copied, and a dot or a quote at the
-// beginning of a line.
+// beginning of a line. What is not ASCII is named, see groff_char(7): not every formatter reads UTF-8.
 func roff(text string) string {
-	lines := strings.Split(strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(text), "\n")
-	for i, line := range lines {
-		if strings.HasPrefix(line, ".") || strings.HasPrefix(line, "'") {
-			lines[i] = `\&` + line
+	var b strings.Builder
+	start := true
+	for _, r := range text {
+		switch {
+		case r == '\\':
+			b.WriteString(`\e`)
+		case r == '-':
+			b.WriteString(`\-`)
+		case start && (r == '.' || r == '\''):
+			b.WriteString(`\&` + string(r))
+		case r >= utf8.RuneSelf:
+			fmt.Fprintf(&b, `\[u%04X]`, r)
+		default:
+			b.WriteRune(r)
 		}
+		start = r == '\n'
 	}
-	return strings.Join(lines, "\n")
+	return b.String()
 }
