@@ -41,17 +41,17 @@ completions() {
 
 # put replaces a file by what it reads, at once: whoever uses the old one keeps it.
 put() { # PLACE [MODE]
-	mkdir -p "$DESTDIR${1%/*}"
+	[ -d "$DESTDIR${1%/*}" ] || mkdir -p "$DESTDIR${1%/*}"
 	cat >"$DESTDIR$1.new"
-	chmod "${2:-644}" "$DESTDIR$1.new"
+	[ -z "${2:-}" ] || chmod "$2" "$DESTDIR$1.new"
 	mv -f "$DESTDIR$1.new" "$DESTDIR$1"
 }
+place() { printf '%s\n' "$DESTDIR$1"; }
 put_file() { sed "s|/usr/bin/lictor|$bin|g" "$2" | put "$1"; }
 put_completion() {
 	text=$("$LICTOR" completion "$2") # not in a pipe, where a failure would go unnoticed
 	printf '%s\n' "$text" | put "$1"
 }
-remove() { rm -f "$DESTDIR$1"; }
 say() { echo "lictor: $*"; }
 
 # The configuration is replaced only while it is what an earlier install put there.
@@ -64,11 +64,9 @@ put_config() {
 }
 
 put_man() {
-	pages=$(mktemp -d)
-	"$LICTOR" man "$pages"
+	mkdir -p "$DESTDIR$man"
 	remove_man # of commands that there are no longer
-	for page in "$pages"/*.1; do put "$man/${page##*/}" <"$page"; done
-	rm -r "$pages"
+	"$LICTOR" man "$DESTDIR$man"
 }
 remove_man() { rm -f "$DESTDIR$man/lictor.1" "$DESTDIR$man"/lictor-*.1; }
 
@@ -96,13 +94,10 @@ install() {
 uninstall() {
 	if booted; then
 		systemctl -q --global disable lictor.service 2>/dev/null || :
-		for unit in lictor.service lictor.socket; do
-			[ ! -e "$systemd/system/$unit" ] || systemctl -q disable --now "$unit"
-		done
+		systemctl -q disable --now lictor.service lictor.socket 2>/dev/null || :
 	fi
-	remove "$bin"
-	files remove
-	completions remove
+	rm -f "$DESTDIR$bin"
+	{ files place && completions place; } | xargs -d '\n' rm -f
 	remove_man
 	rmdir "$DESTDIR$doc/examples" "$DESTDIR$doc" 2>/dev/null || :
 	[ -z "$DESTDIR" ] || return 0

@@ -236,30 +236,3 @@ func openFiles(t *testing.T, pid int) int {
 	}
 	return len(entries)
 }
-
-// TestDaemonAsAService: under the unit that is shipped the daemon is ready in time, is started again when it is killed or
-// stands still, and its stop touches no run.
-func TestDaemonAsAService(t *testing.T) {
-	asRoot(t, func(b *bed) {
-		b.install("WatchdogSec=10")
-		running := func() bool { return b.property("SubState") == "running" && b.property("MainPID") != "0" }
-		b.serve()
-		kept := b.left("kept", "--", "sleep", "600")
-		for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} { // SIGSTOP: the watchdog ends it
-			pid, err := strconv.Atoi(b.property("MainPID"))
-			if err != nil || syscall.Kill(pid, sig) != nil {
-				b.Fatalf("main pid %d: %v", pid, err)
-			}
-			b.eventually("it was started again", func() bool { return running() && b.property("MainPID") != strconv.Itoa(pid) })
-			b.eventually("it keeps the run", func() bool { return strconv.Itoa(b.keeperOf(kept)) == b.property("MainPID") })
-		}
-		b.systemctl("stop", "lictor.service")
-		if len(b.members(kept)) != 1 {
-			b.Error("the stop of the daemon ended a run")
-		}
-		b.systemctl("start", "lictor.service")
-		b.lictor("stop", string(kept))
-		b.wantRun(b.ended(kept), events.StateKilled, events.ReasonStop, "uid 0")
-		b.eventually("its ledger is released", func() bool { return len(b.ledgers()) == 0 })
-	})
-}

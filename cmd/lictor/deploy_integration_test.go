@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/scidex/lictor/events"
+	"github.com/scidex/lictor/scope"
 )
 
 // script is deploy/install.sh of the checkout.
@@ -34,41 +35,50 @@ func (b *bed) script(verb string) string {
 	return string(out)
 }
 
-// install installs lictor as `make install` does; the test binary is the one installed. The units are those that are
-// shipped, but for what the lines in service change, and for CPUQuota: systemd prepares the sandbox on the service's account,
-// which takes a second in an emulated guest, and ten if a tenth of a processor is all there is. With the test everything is
-// removed again.
-func (b *bed) install(service ...string) {
+// noQuota is what a test changes in the units that are shipped: systemd prepares the sandbox on the service's account, which takes a
+// second in an emulated guest, and ten seconds if a tenth of a processor is all there is.
+const noQuota = "CPUQuota="
+
+// dropIn changes the daemon's unit: the test binary is the one that is installed, and lines are added to [Service].
+func (b *bed) dropIn(lines ...string) {
 	b.Helper()
-	dropIn := fmt.Sprintf("/run/systemd/%s/lictor.service.d/test.conf", b.mode)
-	if err := os.MkdirAll(filepath.Dir(dropIn), 0o755); err != nil {
+	path := fmt.Sprintf("/run/systemd/%s/lictor.service.d/test.conf", b.mode)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		b.Fatal(err)
 	}
-	lines := append([]string{"[Service]", "CPUQuota=", "ExecStart=",
-		fmt.Sprintf("ExecStart=@/usr/bin/lictor %s --%s watch", realName, b.mode)}, service...)
-	if err := os.WriteFile(dropIn, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
+	b.Cleanup(func() { _ = os.RemoveAll(filepath.Dir(path)) })
+	text := fmt.Sprintf("[Service]\nExecStart=\nExecStart=@/usr/bin/lictor %s --%s watch\n%s\n", realName, b.mode, strings.Join(lines, "\n"))
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		b.Fatal(err)
 	}
-	if b.mode == ModeSystem {
-		_ = os.RemoveAll("/var/lib/lictor") // of a test that was interrupted
-		b.store = "/var/lib/lictor"
-	}
+}
+
+// install installs lictor as `make install` does, and removes it with the test. What is asserted of the records after every
+// test is asserted of those that the daemon wrote.
+func (b *bed) install() {
+	b.Helper()
+	const records = "/var/lib/lictor"
+	_ = os.RemoveAll(records) // of a test that was interrupted
+	own := b.store
+	b.store = records
 	b.Cleanup(func() {
-		if b.mode == ModeUser {
-			b.systemctl("stop", "lictor.service")
-		}
 		b.script("uninstall")
-		_ = os.RemoveAll(filepath.Dir(dropIn))
-		b.systemctl("daemon-reload")
-		if b.mode == ModeSystem { // what is asserted after every test is asserted of it there
-			b.store = filepath.Join(b.dir, "state")
-			if err := os.Rename("/var/lib/lictor", b.store); err != nil {
-				b.Error(err)
-			}
+		b.store = own
+		if err := os.Rename(records, own); err != nil {
+			b.Error(err)
 		}
 	})
 	b.script("install")
-	b.systemctl("daemon-reload")
+}
+
+// section is a part of a test that uses the same bed.
+func (b *bed) section(name string, test func(*bed)) {
+	b.Helper()
+	b.Run(name, func(t *testing.T) {
+		c := *b
+		c.T = t
+		test(&c)
+	})
 }
 
 // property is a property of the daemon's unit.
@@ -86,43 +96,95 @@ func (b *bed) serve() {
 	}
 }
 
-// TestDeployW13: what is shipped is accepted by systemd without a word, the unit of the daemon is well confined, everybody can
-// connect to the socket and nobody can read the records, a configuration that was changed is kept, and neither an upgrade
-// nor the removal of everything ends a run or changes its limits.
-func TestDeployW13(t *testing.T) {
+// TestDeploy: lictor is installed as it is shipped, does all that it is there for, and is removed.
+func TestDeploy(t *testing.T) {
 	asRoot(t, func(b *bed) {
+		b.dropIn(noQuota, "WatchdogSec=10")
 		b.install()
-		b.verify()
-		b.confined(2.5)
-		b.systemctl("start", "lictor.socket")
-		b.serve()
-		b.permissions("/var/lib/lictor", 0o700)
-		b.permissions("/run/lictor", 0o755)
-		b.permissions("/run/lictor/api.sock", 0o666)
+		b.section("units", func(b *bed) { b.verify(); b.confined(2.5) })
+		b.section("capabilities", (*bed).capabilities)
+		b.section("X22", (*bed).sockets)
+		b.section("K1K13K21", (*bed).hardened)
 		kept := b.left("kept", "-m", "64M", "--", "sleep", "600")
-		b.systemctl("stop", "lictor.service")
-		b.permissions("/run/lictor/api.sock", 0o666)
-		b.systemctl("stop", "lictor.socket")
-		if _, err := os.Stat("/run/lictor/api.sock"); !errors.Is(err, fs.ErrNotExist) {
-			b.Errorf("the socket after its unit was stopped: %v", err)
-		}
-		b.serve() // without the socket
-		b.changeConfig()
-		b.systemctl("restart", "lictor.service")
-		b.eventually("the new daemon keeps it", func() bool { return strconv.Itoa(b.keeperOf(kept)) == b.property("MainPID") })
-
-		b.script("uninstall")
-		if left, _ := filepath.Glob("/usr/lib/systemd/*/lictor*"); len(left) > 0 || b.property("ActiveState") != "inactive" {
-			b.Errorf("after its removal: files %v, the daemon %s", left, b.property("ActiveState"))
-		}
-		limit, err := os.ReadFile(filepath.Join(b.scopeDir(kept), "memory.max"))
-		if err != nil || string(limit) != "67108864\n" || len(b.members(kept)) != 1 {
-			b.Errorf("a run after the removal of lictor: memory.max %q %v, processes %v", limit, err, b.members(kept))
-		}
-		b.lictor("stop", string(kept))
-		b.lictor("watch", "--once")
-		b.wantRun(b.ended(kept), events.StateKilled, events.ReasonStop, "uid 0")
+		b.section("W3", func(b *bed) { b.restarted(kept) })
+		b.section("user", func(b *bed) { ofUser(newBed(b.T, ModeUser)) })
+		b.section("W13", func(b *bed) { b.upgradedAndRemoved(kept) })
 	})
+}
+
+// sockets: everybody can connect, nobody can read the records, and the daemon needs no socket.
+func (b *bed) sockets() {
+	b.systemctl("start", "lictor.socket")
+	b.serve()
+	b.permissions("/var/lib/lictor", 0o700)
+	b.permissions("/run/lictor", 0o755)
+	b.systemctl("stop", "lictor.service")
+	b.permissions("/run/lictor/api.sock", 0o666)
+	b.systemctl("stop", "lictor.socket")
+	if _, err := os.Stat("/run/lictor/api.sock"); !errors.Is(err, fs.ErrNotExist) {
+		b.Errorf("the socket after its unit was stopped: %v", err)
+	}
+	b.serve()
+}
+
+// restarted: the daemon is started again when it is killed or stands still, and its stop touches no run.
+func (b *bed) restarted(kept scope.RunID) {
+	for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} { // SIGSTOP: the watchdog ends it
+		main := b.property("MainPID")
+		pid, err := strconv.Atoi(main)
+		if err != nil || syscall.Kill(pid, sig) != nil {
+			b.Fatalf("main pid %d: %v", pid, err)
+		}
+		b.eventually("it was started again", func() bool {
+			now := b.property("MainPID")
+			return now != main && now != "0" && b.property("SubState") == "running"
+		})
+		b.keptByService(kept)
+	}
+	b.systemctl("stop", "lictor.service")
+	if len(b.members(kept)) != 1 {
+		b.Error("the stop of the daemon ended a run")
+	}
+	b.serve()
+}
+
+// keptByService waits until the daemon keeps a run.
+func (b *bed) keptByService(id scope.RunID) {
+	b.Helper()
+	b.eventually("it keeps the run", func() bool { return strconv.Itoa(b.keeperOf(id)) == b.property("MainPID") })
+}
+
+// upgradedAndRemoved: neither an upgrade nor the removal of everything ends a run or changes its limits, and a configuration
+// that was changed is kept.
+func (b *bed) upgradedAndRemoved(kept scope.RunID) {
+	b.changeConfig()
+	b.systemctl("restart", "lictor.service")
+	b.keptByService(kept)
+	b.script("uninstall")
+	if left, _ := filepath.Glob("/usr/lib/systemd/*/lictor*"); len(left) > 0 || b.property("ActiveState") != "inactive" {
+		b.Errorf("after its removal: files %v, the daemon %s", left, b.property("ActiveState"))
+	}
+	limit, err := os.ReadFile(filepath.Join(b.scopeDir(kept), "memory.max"))
+	if err != nil || string(limit) != "67108864\n" || len(b.members(kept)) != 1 {
+		b.Errorf("a run after the removal of lictor: memory.max %q %v, processes %v", limit, err, b.members(kept))
+	}
+	b.lictor("stop", string(kept))
+	b.lictor("watch", "--once")
+	b.wantRun(b.ended(kept), events.StateKilled, events.ReasonStop, "uid 0")
+}
+
+// ofUser: the unit of a user's own manager.
+func ofUser(b *bed) {
+	b.dropIn(noQuota, "Environment=LICTOR_STATE_DIR="+b.store)
+	b.systemctl("daemon-reload")
+	b.verify()
+	b.serve()
+	defer b.systemctl("stop", "lictor.service")
+	p := b.start("run", "--", "sleep", "600")
+	id := b.live()
+	_ = p.Process.Kill()
+	b.finishCommand(p)
+	b.wantRun(b.ended(id), events.StateKilled, events.ReasonAbandoned, "lictor")
 }
 
 // verify has systemd read every unit; it complains about what it does not know.
@@ -203,59 +265,55 @@ def await_file(path):
 		time.sleep(0.05)
 `
 
-// TestDeployK1K13K21: under the hardened unit the daemon does all that it is there for. K1: an OOM kill in a run that it took
-// over, with the victim's name from the kernel log. K21: a run of processes of another user whose launcher was killed.
-// K13: a left-over of another user. The latter two are deaf to SIGTERM.
-func TestDeployK1K13K21(t *testing.T) {
-	asRoot(t, func(b *bed) {
-		b.install()
-		b.serve()
-		path := func(name string) string { return filepath.Join(b.dir, name) }
-		program := func(text string) []string { return []string{"--", "python3", "-c", awaitBecome + text} }
-		oom := b.left("oom", append([]string{"-m", "40M"}, program(fmt.Sprintf("await_file(%q)\n", path("go"))+hog(80))...)...)
-		leftOver := b.left("left-over", append([]string{"--grace", "1"}, program(fmt.Sprintf(`
+// hardened: in its sandbox the daemon does all that it is there for. K1: an OOM kill in a run that it took over, with the
+// victim's name from the kernel log. K21: a run of processes of another user whose launcher was killed. K13: a left-over of
+// another user. The latter two are deaf to SIGTERM.
+func (b *bed) hardened() {
+	path := func(name string) string { return filepath.Join(b.dir, name) }
+	program := func(text string) []string { return []string{"--", "python3", "-c", awaitBecome + text} }
+	oom := b.left("oom", append([]string{"-m", "40M"}, program(fmt.Sprintf("await_file(%q)\n", path("go"))+hog(80))...)...)
+	leftOver := b.left("left-over", append([]string{"--grace", "1"}, program(fmt.Sprintf(`
 if os.fork() == 0:
 	os.setsid()
 	become(%q)
 	time.sleep(600)
 await_file(%q)
 `, path("left-over"), path("go")))...)...)
-		abandoned := b.start(append([]string{"run", "--analysis-id", "abandoned", "--grace", "1"},
-			program(fmt.Sprintf("become(%q)\ntime.sleep(600)", path("abandoned")))...)...)
-		for _, name := range []string{"left-over", "abandoned"} {
-			b.eventually(name+" is alice's", func() bool { text, _ := os.ReadFile(path(name)); return len(text) > 0 })
-		}
-		b.eventually("the daemon keeps the oom run", func() bool { return strconv.Itoa(b.keeperOf(oom)) == b.property("MainPID") })
-		_ = abandoned.Process.Kill()
-		b.finishCommand(abandoned)
-		if err := os.WriteFile(path("go"), nil, 0o644); err != nil {
-			b.Fatal(err)
-		}
+	abandoned := b.start(append([]string{"run", "--analysis-id", "abandoned", "--grace", "1"},
+		program(fmt.Sprintf("become(%q)\ntime.sleep(600)", path("abandoned")))...)...)
+	for _, name := range []string{"left-over", "abandoned"} {
+		b.eventually(name+" is alice's", func() bool { text, _ := os.ReadFile(path(name)); return len(text) > 0 })
+	}
+	b.keptByService(oom)
+	_ = abandoned.Process.Kill()
+	b.finishCommand(abandoned)
+	if err := os.WriteFile(path("go"), nil, 0o644); err != nil {
+		b.Fatal(err)
+	}
 
-		run := b.ended(oom)
-		b.wantRun(run, events.StateKilled, events.ReasonOOM, "kernel")
-		if i := slices.IndexFunc(run.Evidence, func(e events.Evidence) bool { return e.Source == "kernel-log" }); i < 0 || !run.Evidence[i].Read {
-			b.Errorf("evidence: %s; want the kernel log read", evidence(run))
-		}
-		if len(run.Victims) == 0 || run.Victims[0].Comm != "python3" {
-			b.Errorf("victims %+v, want python3", run.Victims)
-		}
-		b.ended(leftOver)
-		orphans := b.events(events.RunID(leftOver), events.KindOrphans)
-		if len(orphans) != 1 || len(b.members(leftOver)) != 0 {
-			b.Errorf("left-overs: events %+v, processes %v", orphans, b.members(leftOver))
-		}
-		b.eventually("all have ended", func() bool {
-			return !slices.ContainsFunc(b.runs(), func(r *events.Run) bool { return !r.State.Final() })
-		})
-		for _, run := range b.runs() {
-			if run.AnalysisID == "abandoned" {
-				b.wantRun(run, events.StateKilled, events.ReasonAbandoned, "lictor")
-				b.steps(run, "term", "kill", "empty")
-			}
-			b.inJournal(run)
-		}
+	run := b.ended(oom)
+	b.wantRun(run, events.StateKilled, events.ReasonOOM, "kernel")
+	if i := slices.IndexFunc(run.Evidence, func(e events.Evidence) bool { return e.Source == "kernel-log" }); i < 0 || !run.Evidence[i].Read {
+		b.Errorf("evidence: %s; want the kernel log read", evidence(run))
+	}
+	if len(run.Victims) == 0 || run.Victims[0].Comm != "python3" {
+		b.Errorf("victims %+v, want python3", run.Victims)
+	}
+	b.ended(leftOver)
+	orphans := b.events(events.RunID(leftOver), events.KindOrphans)
+	if len(orphans) != 1 || len(b.members(leftOver)) != 0 {
+		b.Errorf("left-overs: events %+v, processes %v", orphans, b.members(leftOver))
+	}
+	b.eventually("all have ended", func() bool {
+		return !slices.ContainsFunc(b.runs(), func(r *events.Run) bool { return !r.State.Final() })
 	})
+	for _, run := range b.runs() {
+		if run.AnalysisID == "abandoned" {
+			b.wantRun(run, events.StateKilled, events.ReasonAbandoned, "lictor")
+			b.steps(run, "term", "kill", "empty")
+		}
+		b.inJournal(run)
+	}
 }
 
 // inJournal waits for the end of a run in the journal, as an entry of the daemon's.
@@ -265,21 +323,6 @@ func (b *bed) inJournal(run *events.Run) {
 	b.eventually("the end of "+run.AnalysisID+" is in the journal", func() bool {
 		out, _ := exec.Command("journalctl", match...).Output()
 		return len(out) > 0
-	})
-}
-
-// TestDeployUserK21: the unit of a user's own manager.
-func TestDeployUserK21(t *testing.T) {
-	t.Run(string(ModeUser), func(t *testing.T) {
-		b := newBed(t, ModeUser)
-		b.install("Environment=LICTOR_STATE_DIR=" + b.store)
-		b.verify()
-		b.serve()
-		p := b.start("run", "--", "sleep", "600")
-		id := b.live()
-		_ = p.Process.Kill()
-		b.finishCommand(p)
-		b.wantRun(b.ended(id), events.StateKilled, events.ReasonAbandoned, "lictor")
 	})
 }
 
@@ -317,33 +360,30 @@ func probeCapabilities(pid string) (failed int) {
 	return failed
 }
 
-// TestDeployCapabilities: of the capabilities in the unit every one is needed, for what its comment says, and they are
-// enough.
-func TestDeployCapabilities(t *testing.T) {
-	asRoot(t, func(b *bed) {
-		b.install()
-		alice, err := user.Lookup("alice")
-		if err != nil {
-			b.Fatal(err)
-		}
-		other := &bed{T: b.T, user: alice, dir: b.dir}
-		process := other.command("sleep", "600")
-		process.Dir = "/"
-		if err := process.Start(); err != nil {
-			b.Fatal(err)
-		}
-		defer func() { _ = process.Process.Kill(); _ = process.Wait() }()
-		text, err := os.ReadFile("/usr/lib/systemd/system/lictor.service")
-		if err != nil {
-			b.Fatal(err)
-		}
-		want := map[string]int{"NOTHING": 0, "CAP_KILL": cannotSignal, "CAP_SYSLOG": cannotReadKernelLog,
-			"CAP_SYS_PTRACE": cannotReadEnviron, "CAP_DAC_READ_SEARCH": cannotReadEnviron}
-		start := []string{"start"}
-		for without := range want {
-			path := "/run/systemd/system/probe-" + without + ".service"
-			start = append(start, filepath.Base(path))
-			probe := fmt.Sprintf(`%s
+// capabilities: of those in the unit every one is needed, for what its comment says, and they are enough.
+func (b *bed) capabilities() {
+	alice, err := user.Lookup("alice")
+	if err != nil {
+		b.Fatal(err)
+	}
+	other := &bed{T: b.T, user: alice, dir: b.dir}
+	process := other.command("sleep", "600")
+	process.Dir = "/"
+	if err := process.Start(); err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = process.Process.Kill(); _ = process.Wait() }()
+	text, err := os.ReadFile("/usr/lib/systemd/system/lictor.service")
+	if err != nil {
+		b.Fatal(err)
+	}
+	want := map[string]int{"NOTHING": 0, "CAP_KILL": cannotSignal, "CAP_SYSLOG": cannotReadKernelLog,
+		"CAP_SYS_PTRACE": cannotReadEnviron, "CAP_DAC_READ_SEARCH": cannotReadEnviron}
+	start := []string{"start"}
+	for without := range want {
+		path := "/run/systemd/system/probe-" + without + ".service"
+		start = append(start, filepath.Base(path))
+		probe := fmt.Sprintf(`%s
 [Service]
 Type=oneshot
 RemainAfterExit=yes
@@ -354,21 +394,20 @@ CPUQuota=
 ExecStart=
 ExecStart=@/usr/bin/lictor %s %d
 `, text, probeName, process.Process.Pid)
-			if without != "NOTHING" {
-				probe += "CapabilityBoundingSet=~" + without + "\n"
-			}
-			if err := os.WriteFile(path, []byte(probe), 0o644); err != nil {
-				b.Fatal(err)
-			}
-			defer func() { b.systemctl("stop", filepath.Base(path)); _ = os.Remove(path) }()
+		if without != "NOTHING" {
+			probe += "CapabilityBoundingSet=~" + without + "\n"
 		}
-		b.systemctl("daemon-reload")
-		b.systemctl(start...)
-		for without, want := range want {
-			got := b.systemctl("show", "-p", "ActiveState,ExecMainStatus", "probe-"+without+".service")
-			if !strings.Contains(got, "ActiveState=active\n") || !strings.Contains(got, fmt.Sprintf("ExecMainStatus=%d\n", want)) {
-				b.Errorf("without %s: %s; want status %d", without, got, want)
-			}
+		if err := os.WriteFile(path, []byte(probe), 0o644); err != nil {
+			b.Fatal(err)
 		}
-	})
+		defer func() { b.systemctl("stop", filepath.Base(path)); _ = os.Remove(path) }()
+	}
+	b.systemctl("daemon-reload")
+	b.systemctl(start...)
+	for without, want := range want {
+		got := b.systemctl("show", "-p", "ActiveState,ExecMainStatus", "probe-"+without+".service")
+		if !strings.Contains(got, "ActiveState=active\n") || !strings.Contains(got, fmt.Sprintf("ExecMainStatus=%d\n", want)) {
+			b.Errorf("without %s: %s; want status %d", without, got, want)
+		}
+	}
 }
