@@ -7,6 +7,8 @@ RUN       ?=
 AS        ?= root
 BENCH     ?= .
 FUZZTIME  ?= 10s
+PREFIX    ?= /usr
+DESTDIR   ?=
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 CACHE     := $(or $(LICTOR_TESTBED_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lictor-testbed)
@@ -22,6 +24,18 @@ help: ## List the targets
 .PHONY: build
 build: ## Build bin/lictor
 	CGO_ENABLED=0 go build -trimpath -buildvcs=auto -ldflags '-s -w -X main.version=$(VERSION)' -o bin/lictor ./cmd/lictor
+
+# For make install, which root does and which must not need Go: it builds only what is not there or older than the source.
+bin/lictor: go.mod go.sum $(shell find cgroup cmd events migrations scope watcher -name '*.go' -o -name '*.sql')
+	@$(MAKE) --no-print-directory build
+
+.PHONY: install
+install: bin/lictor ## Install lictor (PREFIX=/usr, DESTDIR=): binary, units, configuration, manual, completions
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' LICTOR=bin/lictor deploy/install.sh install
+
+.PHONY: uninstall
+uninstall: ## Remove what make install put there; keeps configuration and records, and ends no run
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' deploy/install.sh uninstall
 
 .PHONY: testbed
 testbed:

@@ -38,6 +38,7 @@ func commands(app *App) []*cobra.Command {
 		newTreeCommand(app),
 		newDoctorCommand(app),
 		newVersionCommand(app),
+		newManCommand(),
 		newLaunchCommand(app),
 	}
 }

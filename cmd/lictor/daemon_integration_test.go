@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -250,52 +249,4 @@ func openFiles(t *testing.T, pid int) int {
 		t.Fatal(err)
 	}
 	return len(entries)
-}
-
-// TestDaemonAsAService: under the unit that is shipped the daemon is ready in time, is started again when it is killed or
-// stands still, and its stop touches no run.
-func TestDaemonAsAService(t *testing.T) {
-	asRoot(t, func(b *bed) {
-		text, err := os.ReadFile(filepath.Join(os.Getenv("LICTOR_REPO"), "deploy/lictor.service"))
-		if err != nil {
-			b.Fatal(err)
-		}
-		const unit = "/run/systemd/system/lictor.service"
-		service := strings.NewReplacer("/usr/bin/lictor", "@"+installed()+" "+realName, "WatchdogSec=30", "WatchdogSec=10").
-			Replace(string(text)) + "\n[Service]\nEnvironment=LICTOR_STATE_DIR=" + b.store + "\n"
-		if err := os.WriteFile(unit, []byte(service), 0o644); err != nil {
-			b.Fatal(err)
-		}
-		b.systemctl("daemon-reload")
-		b.Cleanup(func() {
-			b.systemctl("stop", "lictor.service")
-			_ = os.Remove(unit)
-			b.systemctl("daemon-reload")
-		})
-		property := func(name string) string {
-			return strings.TrimSpace(b.systemctl("show", "-P", name, "lictor.service"))
-		}
-		running := func() bool { return property("SubState") == "running" && property("MainPID") != "0" }
-		b.systemctl("start", "lictor.service") // Type=notify: returns when it is ready
-		if !running() {
-			b.Fatalf("not running: %s", b.systemctl("status", "lictor.service"))
-		}
-		kept := b.left("kept", "--", "sleep", "600")
-		for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} { // SIGSTOP: the watchdog ends it
-			pid, err := strconv.Atoi(property("MainPID"))
-			if err != nil || syscall.Kill(pid, sig) != nil {
-				b.Fatalf("main pid %d: %v", pid, err)
-			}
-			b.eventually("it was started again", func() bool { return running() && property("MainPID") != strconv.Itoa(pid) })
-			b.eventually("it keeps the run", func() bool { return strconv.Itoa(b.keeperOf(kept)) == property("MainPID") })
-		}
-		b.systemctl("stop", "lictor.service")
-		if len(b.members(kept)) != 1 {
-			b.Error("the stop of the daemon ended a run")
-		}
-		b.systemctl("start", "lictor.service")
-		b.lictor("stop", string(kept))
-		b.wantRun(b.ended(kept), events.StateKilled, events.ReasonStop, "uid 0")
-		b.eventually("its ledger is released", func() bool { return len(b.ledgers()) == 0 })
-	})
 }

@@ -102,6 +102,8 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("FIXTURE", fixtures)
+			env.Setenv("DEPLOY", filepath.Join(fixtures, "../../../../deploy"))
+			env.Setenv("DESTDIR", env.WorkDir+"/root")
 			env.Setenv("LICTOR_STATE_DIR", env.WorkDir+"/state")
 			env.Setenv("HOME", env.WorkDir+"/home")
 			env.Setenv("TEST_NOW", "2026-11-23T15:10:00Z")
