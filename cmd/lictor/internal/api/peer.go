@@ -101,7 +101,13 @@ func (l *listener) leave(uid uint32) {
 	}
 }
 
-// Absent reports whether err says that nobody listens at the socket.
+// Absent reports whether err says that there is no daemon for the caller: nobody listens at the socket, or the administrator
+// lets only others connect.
 func Absent(err error) bool {
-	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOTDIR)
+	for _, no := range []unix.Errno{unix.ENOENT, unix.ECONNREFUSED, unix.ENOTDIR, unix.EACCES} {
+		if errors.Is(err, no) {
+			return true
+		}
+	}
+	return false
 }
