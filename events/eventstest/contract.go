@@ -35,6 +35,7 @@ func Run(t *testing.T, open func(t *testing.T) events.Store) {
 		{"kills", kills},
 		{"resolve", resolve},
 		{"resolve ambiguity", resolveAmbiguous},
+		{"one user's part", oneUser},
 		{"hostile strings", hostile},
 		{"huge records", huge},
 		{"odd numbers", oddNumbers},
