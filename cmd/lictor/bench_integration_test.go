@@ -44,19 +44,48 @@ func median(list []time.Duration) time.Duration {
 	return list[len(list)/2]
 }
 
-// BenchmarkRunTrue compares `lictor run -q -- /bin/true` with what systemd-run does for the same limits, in turn, and with
-// starting nothing but the binary. The first run, which creates the database, is not counted.
+// benchDaemon starts a daemon for the time of a benchmark and returns its socket.
+func benchDaemon(b *testing.B) (socket string) {
+	b.Helper()
+	socket = filepath.Join(b.TempDir(), "s")
+	cmd := exec.Command(benchBinary(b), "watch", "--socket", socket)
+	if cmd.Path == installed() {
+		cmd.Args[0] = realName
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = cmd.Process.Signal(os.Interrupt); _ = cmd.Wait() })
+	for range 600 {
+		if _, err := os.Stat(socket); err == nil {
+			return socket
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	b.Fatal("the daemon does not listen")
+	return ""
+}
+
+// BenchmarkRunTrue compares `lictor run -q -- /bin/true`, by itself and in the hands of a daemon, with what systemd-run does for
+// the same limits, in turn, and with starting nothing but the binary. The first run, which creates the database, is not counted.
 func BenchmarkRunTrue(b *testing.B) {
 	state := b.TempDir()
 	b.Setenv("LICTOR_STATE_DIR", state)
 	lictor := benchBinary(b)
+	b.Setenv("LICTOR_HOST", noHost)
 	timed(b, lictor, "run", "-q", "--", "/bin/true")
-	var ours, theirs, start, ratios []time.Duration
+	socket := benchDaemon(b)
+	var ours, handed, theirs, start, ratios, handedRatios []time.Duration
 	for b.Loop() {
 		a := timed(b, lictor, "run", "-q", "--", "/bin/true")
+		b.Setenv("LICTOR_HOST", socket)
+		d := timed(b, lictor, "run", "-q", "--", "/bin/true")
+		b.Setenv("LICTOR_HOST", noHost)
 		s := timed(b, "systemd-run", "--scope", "--quiet", "-p", "MemoryMax=2G", "-p", "RuntimeMaxSec=1800", "/bin/true")
 		ours, theirs = append(ours, a), append(theirs, s)
+		handed = append(handed, d)
 		ratios = append(ratios, time.Duration(float64(a)/float64(s)*1e6))
+		handedRatios = append(handedRatios, time.Duration(float64(d)/float64(s)*1e6))
 		start = append(start, timed(b, lictor, "version"))
 	}
 	b.ReportMetric(0, "ns/op")
@@ -64,6 +93,8 @@ func BenchmarkRunTrue(b *testing.B) {
 	b.ReportMetric(ms(median(theirs)), "ms/systemd-run")
 	b.ReportMetric(ms(median(start)), "ms/lictor-version")
 	b.ReportMetric(float64(median(ratios))/1e6, "ratio")
+	b.ReportMetric(ms(median(handed)), "ms/daemon-run")
+	b.ReportMetric(float64(median(handedRatios))/1e6, "ratio-daemon")
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
