@@ -60,15 +60,17 @@ type Run struct {
 	Labels     map[string]string `json:"labels,omitempty"`
 	Unit       string            `json:"unit"`
 	Service    string            `json:"service,omitempty"` // of the launcher of a detached run; journald has its output
-	Host       string            `json:"host"`
-	BootID     string            `json:"boot_id"`
-	Manager    string            `json:"manager"` // system or user
-	UID        uint32            `json:"uid"`
-	Adopted    bool              `json:"adopted,omitempty"`  // it ran before lictor put it into a scope
-	Released   bool              `json:"released,omitempty"` // it lives on without limits, on somebody's word
-	Command    []string          `json:"command"`
-	Cwd        string            `json:"cwd"`
-	LeaderPID  *int              `json:"leader_pid"`
+	// ServiceManager is the manager of Service, if that is another one than the run's.
+	ServiceManager string   `json:"service_manager,omitempty"`
+	Host           string   `json:"host"`
+	BootID         string   `json:"boot_id"`
+	Manager        string   `json:"manager"` // system or user
+	UID            uint32   `json:"uid"`
+	Adopted        bool     `json:"adopted,omitempty"`  // it ran before lictor put it into a scope
+	Released       bool     `json:"released,omitempty"` // it lives on without limits, on somebody's word
+	Command        []string `json:"command"`
+	Cwd            string   `json:"cwd"`
+	LeaderPID      *int     `json:"leader_pid"`
 
 	State  State  `json:"state"`
 	Reason Reason `json:"reason,omitempty"`
@@ -88,6 +90,8 @@ type Run struct {
 	Advice     *Advice    `json:"advice,omitempty"`
 
 	Keeper Keeper `json:"keeper"`
+	// Launcher is the parent of the main process, if that is not the keeper.
+	Launcher *Keeper `json:"launcher,omitempty"`
 }
 
 // Keeper identifies the process that watches the run: a pid means a process only together with its start time and the

@@ -32,6 +32,7 @@ func (b *bed) daemonUnder(sweep string, program ...string) *process {
 	b.Helper()
 	p := b.prepare("watch", "--sweep", sweep)
 	if len(program) > 0 {
+		p.Args = append(p.Args, "--socket", noSocket) // which takes descriptors, too
 		under := b.command(program[0], append(append(program[1:], installed()), p.Args[1:]...)...)
 		p.Path, p.Args, p.Err = under.Path, under.Args, under.Err
 	}

@@ -40,7 +40,7 @@ func (b *bed) logs(args ...string) result {
 
 // TestDetachedOutputAndStatus: wait has the exit status and logs the output, of a run that is over in no time, too.
 func TestDetachedOutputAndStatus(t *testing.T) {
-	eachManager(t, func(b *bed) {
+	eachWay(t, func(b *bed) {
 		id := b.detached("-E", "SECRET=s3cret", "--", "sh", "-c", "echo out $SECRET; echo '<3>err' >&2; exit 7")
 		if r := b.lictor("wait", id); r.code != 7 || r.stderr != "" {
 			b.Errorf("wait: %+v, want 7 and silence", r)
@@ -67,7 +67,7 @@ func TestDetachedSecrets(t *testing.T) {
 
 // TestDetachedErrors: what cannot be launched is reported by the caller as in the foreground.
 func TestDetachedErrors(t *testing.T) {
-	eachManager(t, func(b *bed) {
+	eachWay(t, func(b *bed) {
 		for _, args := range [][]string{{"--", "/nonexistent"}, {"--", "/etc/passwd"}, {"-m", "1x", "--", "true"}, {"-C", "/nodir", "--", "true"}} {
 			front, back := b.lictor(append([]string{"run"}, args...)...), b.lictor(append([]string{"run", "-d"}, args...)...)
 			if front.code != back.code || front.stderr != back.stderr || back.stdout != "" || back.code < 125 {
@@ -88,7 +88,7 @@ func TestDetachedStopOfTheService(t *testing.T) {
 
 // TestLogsFollow: logs -f ends with the run and has all of its output.
 func TestLogsFollow(t *testing.T) {
-	eachManager(t, func(b *bed) {
+	eachWay(t, func(b *bed) {
 		id := b.detached("--", "sh", "-c", "for i in 1 2 3 4; do echo $i; sleep 1; done")
 		if r := b.logs("-f", id); r.code != 0 || r.stdout != "1\n2\n3\n4\n" {
 			b.Errorf("logs -f: %+v", r)
@@ -101,7 +101,7 @@ func TestLogsFollow(t *testing.T) {
 
 // TestWaitForeground: a run of another terminal is waited for, and its status passed on.
 func TestWaitForeground(t *testing.T) {
-	eachManager(t, func(b *bed) {
+	eachWay(t, func(b *bed) {
 		p := b.start("run", "-t", "3", "--", "sleep", "600")
 		id := string(b.live())
 		r := b.lictor("wait", "--json", id)
@@ -115,7 +115,7 @@ func TestWaitForeground(t *testing.T) {
 
 // TestWaitKeeperKilled: the keeper dies while somebody waits; the analysis ends by itself and the waiter records it.
 func TestWaitKeeperKilled(t *testing.T) {
-	eachManager(t, func(b *bed) {
+	eachWay(t, func(b *bed) {
 		p := b.start("run", "--", "sleep", "8")
 		id := string(b.live())
 		w := b.start("wait", id)

@@ -68,7 +68,7 @@ func (b *bed) peculiar(command string) inside {
 
 // TestX6: neither our environment nor our descriptors are inside the analysis.
 func TestX6(t *testing.T) {
-	eachManager(t, func(b *bed) {
+	eachWay(t, func(b *bed) {
 		file := filepath.Join(b.dir, "inspect.py")
 		if err := os.WriteFile(file, []byte(inspect), 0o644); err != nil {
 			b.Fatal(err)
@@ -95,7 +95,7 @@ func TestX6(t *testing.T) {
 
 // TestX9: groups, umask, limits, priority, oom_score_adj and signal mask inside equal the caller's own.
 func TestX9(t *testing.T) {
-	eachManager(t, func(b *bed) {
+	eachWay(t, func(b *bed) {
 		file := filepath.Join(b.dir, "inspect.py")
 		if err := os.WriteFile(file, []byte(inspect), 0o644); err != nil {
 			b.Fatal(err)

@@ -49,7 +49,7 @@ type journalEntry struct {
 // too: everybody could have one of this name.
 func ofService(run *events.Run) []string {
 	match := []string{"_TRANSPORT=stdout"}
-	if run.Manager == string(ModeUser) {
+	if cmp.Or(run.ServiceManager, run.Manager) == string(ModeUser) {
 		return append(match, "_SYSTEMD_USER_UNIT="+run.Service, "_SYSTEMD_OWNER_UID="+strconv.FormatUint(uint64(run.UID), 10))
 	}
 	return append(match, "_SYSTEMD_UNIT="+run.Service)
@@ -131,7 +131,11 @@ func (j *journalReader) take(e journalEntry, output func(outputLine) error) erro
 	if err != nil {
 		return err
 	}
-	if e.PID != strconv.Itoa(j.run.Keeper.PID) {
+	launcher := j.run.Keeper
+	if j.run.Launcher != nil {
+		launcher = *j.run.Launcher
+	}
+	if e.PID != strconv.Itoa(launcher.PID) {
 		return output(outputLine{text, e.endsLine()})
 	}
 	if j.midLine && j.app.Stdout.Width() > 0 {

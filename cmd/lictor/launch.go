@@ -256,5 +256,9 @@ func physicalMemory() uint64 {
 func begun(run *events.Run, s *scope.Scope) {
 	run.LeaderPID = &s.Leader.PID
 	run.StartedAt = s.StartedAt.UTC()
-	run.Keeper = events.Keeper{PID: s.Keeper.PID, StartTicks: s.Keeper.StartTicks}
+	run.Keeper = events.Keeper(s.Keeper)
+	if s.Launcher != s.Keeper && s.Launcher != (scope.ProcessID{}) {
+		launcher := events.Keeper(s.Launcher)
+		run.Launcher = &launcher
+	}
 }

@@ -25,8 +25,11 @@ func (a *App) readOffer(o *api.Offer, peer api.Peer, launcher scope.ProcessID) (
 	if err != nil {
 		return nil, offer, err
 	}
-	if run.Service != "" {
+	if o.Run.Service != "" {
 		run.Service = spec.Run.Service()
+	}
+	if o.Run.Service != "" && o.Run.Manager == string(ModeUser) {
+		run.ServiceManager = o.Run.Manager
 	}
 	spec.OnOwnerExit, spec.Owner = scope.OwnerPolicy(o.OnOwnerExit), scope.ProcessID(o.Owner)
 	if spec.Nonce = o.Nonce; len(spec.Nonce) > maxNonce {
@@ -62,7 +65,7 @@ func (a *App) readRun(from *events.Run, properties []string, uid uint32) (*event
 	host, _ := os.Hostname()
 	boot, _ := cgroup.BootID()
 	return &events.Run{API: events.API, Run: from.Run, AnalysisID: from.AnalysisID, Name: from.Name, Labels: from.Labels,
-		Unit: spec.Run.Scope(), Service: from.Service, Host: host, BootID: boot, Manager: string(a.Mode()), UID: uid,
+		Unit: spec.Run.Scope(), Host: host, BootID: boot, Manager: string(a.Mode()), UID: uid,
 		Command: from.Command, Cwd: from.Cwd, State: events.StateStarting, Limits: from.Limits}, spec, nil
 }
 

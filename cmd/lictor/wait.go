@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/scidex/lictor/cgroup"
+	"github.com/scidex/lictor/cmd/lictor/internal/api"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
 	"github.com/scidex/lictor/watcher"
@@ -108,6 +109,7 @@ func (s standing) next() waitStep {
 type waiter struct {
 	app     *App
 	l       *scope.Launcher
+	daemon  *api.Client // of a run that the daemon keeps for an ordinary user; nil: its records are read here
 	run     *events.Run
 	store   string // its keeper's
 	keeper  scope.ProcessID
@@ -120,12 +122,20 @@ func (a *App) waitEnd(ctx context.Context, run *events.Run) (*events.Run, error)
 	if run.State.Final() {
 		return run, nil
 	}
-	l, err := a.actor()
+	w := &waiter{app: a, run: run}
+	var err error
+	if run.Manager == string(ModeSystem) {
+		w.daemon = a.remote(ctx)
+	}
+	if w.daemon == nil {
+		w.l, err = a.actor()
+	} else {
+		w.l, err = scope.NewLauncher(scope.System)
+	}
 	if err != nil {
 		return nil, err
 	}
-	defer l.Disconnect()
-	w := &waiter{app: a, l: l, run: run}
+	defer w.l.Disconnect()
 	for settled := false; ; {
 		s, err := w.look(ctx)
 		if err != nil {
@@ -178,6 +188,17 @@ func (w *waiter) look(ctx context.Context) (s standing, err error) {
 
 // recorded looks into the store of the keeper, and into the own one: whoever settles uses that if the other is gone.
 func (w *waiter) recorded(ctx context.Context) (bool, error) {
+	if w.daemon != nil {
+		run, err := w.daemon.Store().Run(ctx, w.run.Run)
+		if err == nil && run.State.Final() {
+			w.run = run
+			return true, nil
+		}
+		if api.Absent(err) {
+			err = nil // it comes back, or settle gives up
+		}
+		return false, err
+	}
 	own, err := w.app.StorePath()
 	if err != nil {
 		return false, err
@@ -261,6 +282,9 @@ func ignoreGone(err error) error {
 
 // settle records the end of a run whose keeper has died: from its ledger or, if that is gone too, as lost.
 func (w *waiter) settle(ctx context.Context) error {
+	if w.daemon != nil {
+		return sleep(ctx, endPatience) // only the daemon can
+	}
 	s := w.app.newSettler(w.l)
 	defer s.close()
 	if err := s.ledger(ctx, scope.RunID(w.run.Run)); err != nil && !errors.Is(err, cgroup.ErrGone) {
