@@ -33,6 +33,7 @@ func init() {
 		app := newApp()
 		app.tune = crashAt(os.Getenv("LICTOR_TEST_CRASH"))
 		app.patience = 10 * time.Second
+		tellGoroutines()
 		os.Exit(run(app, os.Args[1:]))
 	}
 }

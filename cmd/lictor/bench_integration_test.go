@@ -202,7 +202,8 @@ func contextSwitches(b *testing.B, pid int) (n int) {
 }
 
 // cpuTicks is user and system time of a process in hundredths of a second, proc_pid_stat(5).
-func cpuTicks(b *testing.B, pid int) int {
+func cpuTicks(b testing.TB, pid int) int {
+	b.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		b.Fatal(err)

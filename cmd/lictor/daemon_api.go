@@ -46,8 +46,8 @@ func (d *daemon) serve(ctx context.Context, path string) error {
 	return nil
 }
 
-// listen takes the socket that systemd has passed (sd_listen_fds(3)), else makes one. That one is there already is no error:
-// only one daemon gets as far as this, so it is a dead one's.
+// listen takes the socket that systemd has passed (sd_listen_fds(3)), else makes one. That of a dead daemon gives way, that of
+// one that lives (for another state directory) does not.
 func listen(path string) (*net.UnixListener, error) {
 	passed, err := activation.Listeners()
 	if err != nil {
@@ -61,6 +61,10 @@ func listen(path string) (*net.UnixListener, error) {
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
+	}
+	if conn, err := net.Dial("unix", path); err == nil {
+		conn.Close()
+		return nil, withHint(fmt.Errorf("socket: somebody listens on %s already", path), "lictor watch --socket none, or another path")
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("socket: %w", err)

@@ -7,13 +7,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -36,6 +35,12 @@ func (b *bed) daemonUnder(sweep string, program ...string) *process {
 		under := b.command(program[0], append(append(program[1:], installed()), p.Args[1:]...)...)
 		p.Path, p.Args, p.Err = under.Path, under.Args, under.Err
 	}
+	return b.watching(p)
+}
+
+// watching starts a daemon that was prepared and waits until it watches.
+func (b *bed) watching(p *process) *process {
+	b.Helper()
 	log, err := os.CreateTemp(b.dir, "watch-*.log")
 	if err != nil {
 		b.Fatal(err)
@@ -174,7 +179,7 @@ func evidenceOf(run *events.Run, source string) string {
 func TestDaemonLeavesRunsAlone(t *testing.T) {
 	eachManager(t, func(b *bed) {
 		d := b.daemon()
-		p := b.start("run", "--", "sleep", "4")
+		p := b.start("run", "--", "sh", "-c", "while ! test -e go; do sleep 0.2; done")
 		id := b.live()
 		kept := b.left("kept", "--", "sleep", "600")
 		b.eventually("the daemon keeps it", func() bool { return b.keeperOf(kept) == d.Process.Pid })
@@ -188,6 +193,7 @@ func TestDaemonLeavesRunsAlone(t *testing.T) {
 		if len(b.members(kept)) == 0 {
 			b.Error("the end of the daemon ended a run")
 		}
+		must(os.WriteFile(filepath.Join(b.dir, "go"), nil, 0o644))
 		b.want(b.finishCommand(p), 0, events.StateDone, events.ReasonNone, "")
 		b.lictor("stop", string(kept))
 		b.wantRun(b.ended(kept), events.StateKilled, events.ReasonStop, "uid "+b.user.Uid)
@@ -204,43 +210,6 @@ func (b *bed) keeperOf(id scope.RunID) (pid int) {
 	}
 	_, _ = fmt.Sscanf(string(text[:n]), `{"pid":%d`, &pid)
 	return pid
-}
-
-// TestW1: many live runs, the daemon that keeps them is SIGKILLed again and again while they end in all ways. Each has one
-// end on record, with its reason, and nothing is left.
-func TestW1(t *testing.T) {
-	asRoot(t, func(b *bed) {
-		const each, kills = 6, 10
-		want := map[scope.RunID]events.Reason{}
-		d := b.daemon()
-		for i := range each {
-			delay := strconv.Itoa(4 + 3*i)
-			want[b.left("w1-oom-"+delay, "-m", "12M", "--", "sh", "-c", "sleep "+delay+"; tail /dev/zero")] = events.ReasonOOM
-			want[b.left("w1-timeout-"+delay, "-t", delay, "--", "sleep", "600")] = events.ReasonTimeout
-			want[b.left("w1-stop-"+delay, "--", "sleep", "600")] = events.ReasonStop
-		}
-		for i := range kills {
-			time.Sleep(time.Duration(rand.IntN(2500)) * time.Millisecond) // any instant will do
-			b.end(d, syscall.SIGKILL)
-			for id, reason := range want {
-				if reason == events.ReasonStop && rand.IntN(kills-i) == 0 {
-					b.lictor("stop", string(id))
-				}
-			}
-			d = b.daemon()
-		}
-		defer b.end(d, syscall.SIGTERM)
-		for id, reason := range want {
-			run := b.ended(id)
-			if run.State != events.StateKilled || run.Reason != reason {
-				b.Errorf("run %s (%s): %s %q, want killed %q", id, run.AnalysisID, run.State, run.Reason, reason)
-			}
-		}
-		b.eventually("all ledgers are released", func() bool { return len(b.ledgers()) == 0 })
-		if n := openFiles(b.T, d.Process.Pid); n > 40 {
-			b.Errorf("the daemon has %d open files when nothing is left to keep", n)
-		}
-	})
 }
 
 func openFiles(t *testing.T, pid int) int {
