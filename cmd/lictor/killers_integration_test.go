@@ -38,12 +38,14 @@ func (b *bed) oomd() {
 	b.systemctl("set-property", "--runtime", "lictor.slice", "ManagedOOMMemoryPressure=kill", "ManagedOOMMemoryPressureLimit=1%")
 }
 
-// thrashing needs more memory than it may have, for ever.
-const thrashing = "x = bytearray(100 << 20)\nwhile True:\n for i in range(0, len(x), 4096): x[i] = 1\n"
+// thrashing needs more memory than it may have, for ever. Reading a file makes the kernel reclaim: without swap it does not look
+// at other memory, and systemd-oomd kills only where it does.
+const thrashing = "import os\nfd = os.open('sparse', os.O_RDWR | os.O_CREAT)\nos.truncate('sparse', 1 << 30)\n" +
+	"x = b'x' * (40 << 20)\nwhile True:\n if not os.read(fd, 1 << 20): os.lseek(fd, 0, 0)\n"
 
 // TestK22Oomd: systemd-oomd kills a run. A keeper that lives finds its mark on the cgroup; one that comes later has the journal.
 func TestK22Oomd(t *testing.T) {
-	flags := []string{"-m", "1G", "--memory-high", "30M"}
+	flags := []string{"-m", "1G", "-t", "60", "--memory-high", "30M"}
 	t.Run("keeper", func(t *testing.T) {
 		b := newBed(t, ModeUser)
 		b.oomd()
