@@ -66,6 +66,10 @@ test-unit: testbed ## Run the tests that need no guest, with the race detector
 test-vm: testbed ## Run the integration tests in fresh guests, bookworm and trixie
 	@$(TESTBED) run --together --suite bookworm,trixie $(if $(RUN),--run '$(RUN)') $(PKG)
 
+.PHONY: test-long
+test-long: testbed ## Run the tests that can take larger counts with those, in fresh guests: 100 runs through 20 kills, 5,000 short runs
+	@LICTOR_TEST_LONG=1 $(TESTBED) run --together --suite bookworm,trixie --run '$(or $(RUN),^(TestW1|TestW17)$$)' ./cmd/lictor
+
 .PHONY: test-sid
 test-sid: testbed ## Run the integration tests in a fresh guest of sid, the newest systemd
 	@$(TESTBED) run --suite sid $(if $(RUN),--run '$(RUN)') $(PKG)

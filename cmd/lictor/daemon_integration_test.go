@@ -71,7 +71,7 @@ func (b *bed) end(p *process, sig syscall.Signal) {
 	b.Helper()
 	_ = p.Process.Signal(sig)
 	if r := b.finishCommand(p); sig == syscall.SIGTERM && r.code != 0 {
-		b.Errorf("the daemon ended with exit status %d", r.code)
+		b.Errorf("the daemon ended with exit status %d (%v); stderr: %s", r.code, p.ProcessState, r.stderr)
 	}
 }
 

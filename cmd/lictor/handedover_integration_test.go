@@ -109,6 +109,7 @@ func TestDaemonGoneMidRun(t *testing.T) {
 				b.wantRun(run, events.StateKilled, events.ReasonAbandoned, "lictor")
 			}
 		}
+		b.root().end(b.keeper, syscall.SIGTERM)
 	})
 }
 
@@ -126,6 +127,7 @@ func TestDaemonAway(t *testing.T) {
 		b.keeper = b.root().daemon()
 		b.eventually("it is recorded and released", func() bool { return len(b.ledgers()) == 0 })
 		b.wantRun(b.record(scope.RunID(r.run.Run)), events.StateKilled, events.ReasonOOM, "kernel")
+		b.root().end(b.keeper, syscall.SIGTERM)
 	})
 }
 

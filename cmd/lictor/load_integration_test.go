@@ -266,7 +266,7 @@ func TestF1(t *testing.T) {
 		d := b.daemon()
 		defer b.end(d, syscall.SIGTERM)
 		thrash := []string{"--on-owner-exit", "keep", "-m", "12M", "--", "sh", "-c",
-			"dd if=/dev/zero of=" + b.dir + "/file bs=1M count=24 status=none; while :; do cat " + b.dir + "/file; done > /dev/null"}
+			"f=" + b.dir + "/file.$$; dd if=/dev/zero of=$f bs=1M count=24 status=none; while :; do cat $f; done > /dev/null"} // one each: a page is charged to one
 		all := launches{"limit": {"--on-owner-exit", "keep", "-t", "12", "--", "sleep", "600"}}
 		for i := range 3 {
 			all["thrash-"+strconv.Itoa(i)] = thrash
