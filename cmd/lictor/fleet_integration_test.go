@@ -18,26 +18,25 @@ func longer() bool { return os.Getenv("LICTOR_TEST_LONG") != "" }
 // launches are runs to be started, by analysis id: the arguments of `lictor run`.
 type launches map[string][]string
 
-// launch starts runs, some at once, and waits until all of them live.
+// launch starts runs, some at once, and waits until each has been seen alive.
 func (b *bed) launch(all launches) (map[string]*process, map[string]scope.RunID) {
 	b.Helper()
 	started, ids := map[string]*process{}, map[string]scope.RunID{}
-	settled := func() bool {
-		ids = b.alive()
-		for id := range started {
-			if ids[id] == "" || len(b.members(ids[id])) == 0 {
-				return false
+	seen := func() bool {
+		for id, run := range b.alive() {
+			if started[id] != nil && len(b.members(run)) > 0 {
+				ids[id] = run
 			}
 		}
-		return true
+		return len(ids) == len(started)
 	}
 	for id, args := range all {
 		started[id] = b.start(append([]string{"run", "--analysis-id", id}, args...)...)
 		if len(started)%8 == 0 {
-			b.eventually("the runs are alive", settled)
+			b.eventually("the runs are alive", seen)
 		}
 	}
-	b.eventually("all runs are alive", settled)
+	b.eventually("all runs are alive", seen)
 	return started, ids
 }
 
