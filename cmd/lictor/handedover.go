@@ -102,7 +102,8 @@ func (h *handingOver) start(ctx context.Context, spec scope.Spec, properties []s
 		_ = h.conn.Say(api.FromLauncher{Failed: failed})
 		return explainLaunch(ModeSystem, err)
 	}
-	return h.conn.Say(api.FromLauncher{Opened: true})
+	h.say(api.FromLauncher{Opened: true}) // if it is gone by now the run goes on, and is found by the next one
+	return nil
 }
 
 // offerTime bounds the daemon's part of a launch. Its own bound is shorter.
