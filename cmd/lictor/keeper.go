@@ -244,7 +244,6 @@ func (a *App) startTelling(path string) *telling {
 		t.journal = events.NewJournal(events.JournalOptions{})
 		go func() { _ = t.journal.Run(context.Background()) }() // ends with close
 		t.rec = events.NewRecorder(t.store, t.journal)
-		go func() { _ = t.journal.Run(context.Background()) }() // until close
 	}()
 	return t
 }
