@@ -124,7 +124,7 @@ func (g *guest) lastWords() string {
 	var words []string
 	for _, path := range []string{g.qemuLog(), g.console()} {
 		if b, err := os.ReadFile(path); err == nil && len(b) > 0 {
-			words = append(words, tailLines(b, 30))
+			words = append(words, tailLines(b, 60))
 		}
 	}
 	return strings.Join(words, "\n")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // A guest is what is known of a virtual machine, kept in state.json of its directory.
@@ -138,6 +140,21 @@ func (g *guest) forget() {
 func (g *guest) alive() bool {
 	start, state, err := processStart(g.PID)
 	return err == nil && start == g.Start && state != "Z"
+}
+
+// panicked reports whether the guest is gone because its kernel panicked, for which it gives a guest that ends right now a moment.
+func (g *guest) panicked() bool {
+	text, err := os.ReadFile(g.console())
+	if err != nil || !bytes.Contains(text, []byte(kernelPanic)) {
+		return false
+	}
+	for range 100 {
+		if !g.alive() {
+			return true
+		}
+		time.Sleep(100 * time.Millisecond) //nolint:forbidigo // qemu is ending
+	}
+	return false
 }
 
 // kill ends the guest as a power cut would, and returns when its process is gone.

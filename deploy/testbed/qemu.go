@@ -24,7 +24,7 @@ func qemuArgs(g *guest, img image) []string {
 		"-accel", accel, "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(g.MiB),
 		"-display", "none", "-no-reboot", "-nodefaults",
 		"-kernel", img.kernel(), "-initrd", img.initrd(),
-		"-append", "root=/dev/vda rw console=ttyS0 psi=1 mitigations=off quiet net.ifnames=0",
+		"-append", "root=/dev/vda rw console=ttyS0 psi=1 mitigations=off quiet net.ifnames=0 panic=-1",
 		"-drive", "file=" + img.disk() + ",if=virtio,format=raw,snapshot=on",
 		"-serial", "file:" + g.console(),
 		"-nic", fmt.Sprintf("user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:%d-:22", g.Port),

@@ -17,6 +17,7 @@ type report struct {
 	tally  tally
 	failed []packageFailure
 	err    error // of the guest; a failed test is none
+	panics int   // kernels of guests that panicked
 }
 
 // A packageFailure is a package whose test binary did not end well.

@@ -103,29 +103,66 @@ func (p *runPlan) inSuites(ctx context.Context, built *builds) []*report {
 
 func (p *runPlan) inSuite(ctx context.Context, r *report, built *builds) error {
 	defer func() { r.took = time.Since(r.start) }()
-	g, err := p.guest(ctx, r.suite)
+	g, err := p.guest(ctx, r)
 	if err != nil {
 		return err
 	}
-	if !p.keep {
-		defer g.kill()
-	}
+	defer func() {
+		if g != nil && !p.keep {
+			g.kill()
+		}
+	}()
 	for _, b := range built.list {
 		if err := b.wait(ctx); err != nil {
 			return err
 		}
-		if err := p.inGuest(ctx, g, b, r); err != nil {
-			return err
+		for {
+			tally, failed := r.tally, len(r.failed)
+			err := p.inGuest(ctx, g, b, r)
+			if err == nil {
+				break
+			}
+			if p.keep || !g.panicked() || !r.again(err) {
+				return err
+			}
+			r.tally, r.failed = tally, r.failed[:failed]
+			g.kill()
+			if g, err = p.guest(ctx, r); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-func (p *runPlan) guest(ctx context.Context, suite string) (*guest, error) {
-	if p.keep {
-		return keptGuest(ctx, suite, suite, p.mib)
+// kernelPanic is what Linux says last.
+const kernelPanic = "Kernel panic - not syncing"
+
+// maxPanics is how often a guest is booted anew in a run because its kernel has panicked.
+const maxPanics = 2
+
+// again reports whether a guest whose kernel has panicked is to be replaced by a fresh one, in which its package runs anew. That
+// happens when emulation on several threads executes an instruction that another processor of the guest is about to patch (a
+// static key, see jump_label in the kernel); nothing that is tested here can do that.
+func (r *report) again(err error) bool {
+	if r.panics == maxPanics {
+		return false
 	}
-	return boot(ctx, suite+"-"+strconv.Itoa(os.Getpid()), suite, p.mib, false)
+	r.panics++
+	fmt.Printf("testbed: %s: the kernel of the guest panicked, which emulation makes it do now and then; again, in a fresh one\n%v\n", r.suite, err)
+	return true
+}
+
+func (p *runPlan) guest(ctx context.Context, r *report) (*guest, error) {
+	if p.keep {
+		return keptGuest(ctx, r.suite, r.suite, p.mib)
+	}
+	for {
+		g, err := boot(ctx, r.suite+"-"+strconv.Itoa(os.Getpid()), r.suite, p.mib, false)
+		if err == nil || !strings.Contains(err.Error(), kernelPanic) || !r.again(err) {
+			return g, err
+		}
+	}
 }
 
 // inGuest runs one package's tests and prints what "go test" would have. Its error is that of the guest: a failed
@@ -142,7 +179,7 @@ func (p *runPlan) inGuest(ctx context.Context, g *guest, b *build, r *report) er
 	}
 	fmt.Fprintf(out, "FAIL\t%s\t%.1fs\t%v\n", b.pkg.ImportPath, took, err)
 	r.failed = append(r.failed, packageFailure{pkg: b.pkg.ImportPath, why: err, tests: res.failures})
-	if g.alive() {
+	if g.alive() && !g.panicked() {
 		return context.Cause(ctx)
 	}
 	return fmt.Errorf("guest %q: gone\n%s", g.Name, g.lastWords())
