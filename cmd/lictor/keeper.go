@@ -213,6 +213,7 @@ func (a *App) startTelling(path string) *telling {
 		}
 		t.journal = events.NewJournal(events.JournalOptions{})
 		t.rec = events.NewRecorder(t.store, t.journal)
+		go func() { _ = t.journal.Run(context.Background()) }() // until close
 	}()
 	return t
 }
