@@ -355,12 +355,18 @@ func (b *bed) finish() {
 	}
 }
 
+// units lists the units of runs that systemd knows.
+func (b *bed) units() string {
+	b.Helper()
+	return strings.TrimSpace(b.systemctl("list-units", "--all", "--no-legend", "--plain", "lictor-*"))
+}
+
 func (b *bed) nothingLeft() {
 	b.Helper()
 	var units string
 	deadline := time.Now().Add(30 * time.Second)
 	for { // systemd forgets stopped units a moment after it has removed their cgroups
-		units = strings.TrimSpace(b.systemctl("list-units", "--all", "--no-legend", "--plain", "lictor-*"))
+		units = b.units()
 		if (units == "" && len(b.ledgers()) == 0) || time.Now().After(deadline) {
 			break
 		}

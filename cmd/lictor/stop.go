@@ -130,11 +130,16 @@ func (a *App) oneRun(ctx context.Context, s *settler, text string, do func(conte
 	if err != nil {
 		return a.explainStore(fmt.Errorf("%q: %w", text, err))
 	}
-	led, err := s.launcher.Ledger(scope.RunID(run.Run))
-	if errors.Is(err, cgroup.ErrGone) {
-		a.talk("%s has ended already: %s", shortID(run.Run), run.State)
+	err = a.reachRun(ctx, s, run, do)
+	if errors.Is(err, cgroup.ErrGone) { // before or while something was done to it
+		a.talk("%s has ended already", shortID(run.Run))
 		return nil
 	}
+	return err
+}
+
+func (a *App) reachRun(ctx context.Context, s *settler, run *events.Run, do func(context.Context, *reach) error) error {
+	led, err := s.launcher.Ledger(scope.RunID(run.Run))
 	if err != nil {
 		return err
 	}
@@ -184,7 +189,11 @@ const recordPatience = 10 * time.Second
 // recorded waits until the end of the run is on record, and writes it if its keeper is gone.
 func (r *reach) recorded(ctx context.Context) error {
 	if !r.led.Keeper.Alive() {
-		return r.s.ledger(ctx, r.led.Run)
+		err := r.s.ledger(ctx, r.led.Run)
+		if errors.Is(err, cgroup.ErrGone) { // the keeper recorded and released it before it went
+			return nil
+		}
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, recordPatience)
 	defer cancel()
