@@ -99,7 +99,11 @@ func TestDecide(t *testing.T) {
 
 		{"own limit, all killed", ended(5, signaled(syscall.SIGKILL), func(e *Evidence) { e.Ledger = ownKill }), oom(events.ReasonOOM, LimitOwn)},
 		{"own limit, systemd's SIGTERM is faster than the kernel's SIGKILL", ended(5, signaled(syscall.SIGTERM), func(e *Evidence) { e.Ledger = ownKill }), oom(events.ReasonOOM, LimitOwn)},
-		{"the same, after somebody's stop", ended(5, signaled(syscall.SIGTERM), func(e *Evidence) {
+		{"the same with a single kill, and the kernel names the main process", ended(5, signaled(syscall.SIGTERM), func(e *Evidence) {
+			e.Ledger = singleKill
+			kernelSays(KernelKill{PID: testLeader, TaskMemcg: testScope})(e)
+		}), oom(events.ReasonOOM, LimitOwn)},
+		{"the same with somebody's stop before", ended(5, signaled(syscall.SIGTERM), func(e *Evidence) {
 			e.Ledger, e.Intents = ownKill, []Intent{intent(4, events.ReasonStop, "uid 0")}
 		}), with(killed(events.ReasonStop, "uid 0"), LimitOwn, true)},
 		{"a worker killed, then somebody's SIGTERM", ended(5, signaled(syscall.SIGTERM), func(e *Evidence) { e.Ledger = singleKill }),

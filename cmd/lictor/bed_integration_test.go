@@ -414,17 +414,25 @@ func (b *bed) finish() {
 	}
 }
 
+// units lists the units of runs that systemd knows.
+func (b *bed) units() string {
+	b.Helper()
+	return strings.TrimSpace(b.systemctl("list-units", "--all", "--no-legend", "--plain", "lictor-*"))
+}
+
+// released reports whether no run has a ledger or a unit any more. A scope can fail after its release; a daemon's sweep finds it.
+func (b *bed) released() bool {
+	b.Helper()
+	return len(b.ledgers()) == 0 && b.units() == ""
+}
+
 func (b *bed) nothingLeft() {
 	b.Helper()
-	var units string
 	deadline := time.Now().Add(30 * time.Second)
-	for { // systemd forgets stopped units a moment after it has removed their cgroups
-		units = strings.TrimSpace(b.systemctl("list-units", "--all", "--no-legend", "--plain", "lictor-*"))
-		if (units == "" && len(b.ledgers()) == 0) || time.Now().After(deadline) {
-			break
-		}
+	for !b.released() && time.Now().Before(deadline) { // systemd forgets stopped units a moment after it has removed their cgroups
 		time.Sleep(50 * time.Millisecond)
 	}
+	units := b.units()
 	if units != "" {
 		b.Errorf("units are left:\n%s", units)
 	}

@@ -56,7 +56,7 @@ func TestW8(t *testing.T) {
 		b.wantEnds(ids, ends{"w8-0": events.ReasonAbandoned})
 		b.lictor("stop", string(kept))
 		b.wantRun(b.ended(kept), events.StateKilled, events.ReasonStop, "uid 0")
-		b.eventually("the ledgers are released", func() bool { return len(b.ledgers()) == 0 })
+		b.eventually("the ledgers are released", b.released)
 	})
 }
 

@@ -103,7 +103,7 @@ func TestDaemonGoneMidRun(t *testing.T) {
 			b.Fatal(err)
 		}
 		b.want(b.finishCommand(lives), 5, events.StateFailed, events.ReasonNone, "")
-		b.eventually("the run without a launcher is ended", func() bool { return len(b.ledgers()) == 0 })
+		b.eventually("the run without a launcher is ended", b.released)
 		for _, run := range b.runs() {
 			if run.AnalysisID == "left" {
 				b.wantRun(run, events.StateKilled, events.ReasonAbandoned, "lictor")
@@ -125,7 +125,7 @@ func TestDaemonAway(t *testing.T) {
 			b.Errorf("stderr %q, want a word about the daemon", r.stderr)
 		}
 		b.keeper = b.root().daemon()
-		b.eventually("it is recorded and released", func() bool { return len(b.ledgers()) == 0 })
+		b.eventually("it is recorded and released", b.released)
 		b.wantRun(b.record(scope.RunID(r.run.Run)), events.StateKilled, events.ReasonOOM, "kernel")
 		b.root().end(b.keeper, syscall.SIGTERM)
 	})
@@ -151,7 +151,7 @@ func TestAdoptThroughDaemon(t *testing.T) {
 		if r := b.lictor("release", "adopted"); r.code != 0 {
 			b.Errorf("release: %+v", r)
 		}
-		b.eventually("its ledger is gone", func() bool { return len(b.ledgers()) == 0 })
+		b.eventually("its ledger is gone", b.released)
 		if syscall.Kill(task.Process.Pid, 0) != nil {
 			b.Error("the release ended the process")
 		}

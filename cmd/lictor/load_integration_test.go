@@ -188,7 +188,7 @@ func tellGoroutines() {
 // atBaseline asserts that the daemon holds no more than one that has never had a run.
 func (b *bed) atBaseline(d *process) {
 	b.Helper()
-	b.eventually("all ledgers are released", func() bool { return len(b.ledgers()) == 0 })
+	b.eventually("all ledgers are released", b.released)
 	var now, fresh usage
 	other := b.prepareOther()
 	fresh = b.usage(other)

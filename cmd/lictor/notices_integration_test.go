@@ -49,7 +49,7 @@ func TestW6Overflow(t *testing.T) {
 		if !strings.Contains(d.said(), "notices were lost") {
 			b.Error("the queue has not overflowed, or nobody said so")
 		}
-		b.eventually("the ledgers are released", func() bool { return len(b.ledgers()) == 0 })
+		b.eventually("the ledgers are released", b.released)
 	})
 }
 
@@ -88,7 +88,5 @@ func noNotices(b *bed, limit string) {
 		b.Errorf("nobody said that there are no notifications:\n%s", d.said())
 	}
 	// systemd finds a scope empty only when its patience is over, and it fails after it was released: that is forgotten, too.
-	b.eventually("nothing is left", func() bool {
-		return b.systemctl("list-units", "--all", "--no-legend", "--plain", "lictor-*") == ""
-	})
+	b.eventually("nothing is left", b.released)
 }

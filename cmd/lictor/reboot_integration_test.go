@@ -45,7 +45,7 @@ func TestW16(t *testing.T) {
 				b.signal(p, syscall.SIGKILL)
 				b.finishCommand(p)
 				b.systemctl("stop", run.Scope(), run.Ledger())
-				b.eventually("its units are gone", func() bool { return len(b.ledgers()) == 0 })
+				b.eventually("its units are gone", b.released)
 				for range 2 {
 					look(b)
 				}

@@ -186,19 +186,27 @@ func hasEnded(err error) bool {
 	return ended || p != nil && p.Status == http.StatusConflict
 }
 
-// endedError says that a run has ended already.
+// endedError says that a run has ended, before or while something was done to it.
 type endedError struct{ run *events.Run }
 
 func (e *endedError) Error() string {
+	if !e.run.State.Final() { // it was read while the run lived
+		return shortID(e.run.Run) + " has ended already"
+	}
 	return fmt.Sprintf("%s has ended already: %s", shortID(e.run.Run), e.run.State)
 }
 
 // reachRun does something to a run on somebody's word. The error is an *endedError if it has ended.
 func (a *App) reachRun(ctx context.Context, s *settler, run *events.Run, uid uint32, do func(context.Context, *reach) error) error {
-	led, err := s.launcher.Ledger(scope.RunID(run.Run))
+	err := a.reachLive(ctx, s, run, uid, do)
 	if errors.Is(err, cgroup.ErrGone) {
 		return &endedError{run}
 	}
+	return err
+}
+
+func (a *App) reachLive(ctx context.Context, s *settler, run *events.Run, uid uint32, do func(context.Context, *reach) error) error {
+	led, err := s.launcher.Ledger(scope.RunID(run.Run))
 	if err != nil {
 		return err
 	}
@@ -259,7 +267,11 @@ const recordPatience = 10 * time.Second
 // recorded waits until the end of the run is on record, and writes it if its keeper is gone.
 func (r *reach) recorded(ctx context.Context) error {
 	if !r.led.Keeper.Alive() {
-		return r.s.ledger(ctx, r.led.Run)
+		err := r.s.ledger(ctx, r.led.Run)
+		if errors.Is(err, cgroup.ErrGone) { // the keeper recorded and released it before it went
+			return nil
+		}
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, recordPatience)
 	defer cancel()

@@ -94,6 +94,6 @@ func TestDaemonStopped(t *testing.T) {
 		if strings.Contains(d.said(), "level=ERROR") {
 			b.Errorf("the daemon said:\n%s", d.said())
 		}
-		b.eventually("the ledgers are released", func() bool { return len(b.ledgers()) == 0 })
+		b.eventually("the ledgers are released", b.released)
 	})
 }

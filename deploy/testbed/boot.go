@@ -35,7 +35,7 @@ func boot(ctx context.Context, name, suite string, mib int, kept bool) (*guest, 
 	err = bootAndWait(ctx, p, g, img)
 	took := p.stop()
 	if err != nil {
-		err = fmt.Errorf("guest %q: boot: %w\n%s", name, err, g.lastWords())
+		err = fmt.Errorf("guest %q: boot: %w\n%w", name, err, g.gone())
 		g.kill()
 		return nil, err
 	}
@@ -117,6 +117,17 @@ func greets(ctx context.Context, port int) bool {
 	b := make([]byte, 4)
 	_, err = conn.Read(b)
 	return err == nil && string(b) == "SSH-"
+}
+
+// errPanicked is why a guest is gone whose kernel has panicked.
+var errPanicked = errors.New("its kernel panicked")
+
+// gone is what is to be said of a guest that is gone, or will not come up: its last words and, if they say so, errPanicked.
+func (g *guest) gone() error {
+	if g.panicked() {
+		return fmt.Errorf("%w\n%s", errPanicked, g.lastWords())
+	}
+	return errors.New(g.lastWords())
 }
 
 // lastWords is what qemu and the guest's console said at the end.

@@ -142,7 +142,10 @@ func (g *guest) alive() bool {
 	return err == nil && start == g.Start && state != "Z"
 }
 
-// panicked reports whether the guest is gone because its kernel panicked, for which it gives a guest that ends right now a moment.
+// kernelPanic is what Linux says last.
+const kernelPanic = "Kernel panic - not syncing"
+
+// panicked reports whether the guest is gone because its kernel panicked. One that ends right now is given a moment for that.
 func (g *guest) panicked() bool {
 	text, err := os.ReadFile(g.console())
 	if err != nil || !bytes.Contains(text, []byte(kernelPanic)) {

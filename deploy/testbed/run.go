@@ -122,7 +122,7 @@ func (p *runPlan) inSuite(ctx context.Context, r *report, built *builds) error {
 			if err == nil {
 				break
 			}
-			if p.keep || !g.panicked() || !r.again(err) {
+			if p.keep || !r.again(err) {
 				return err
 			}
 			r.tally, r.failed = tally, r.failed[:failed]
@@ -135,17 +135,14 @@ func (p *runPlan) inSuite(ctx context.Context, r *report, built *builds) error {
 	return nil
 }
 
-// kernelPanic is what Linux says last.
-const kernelPanic = "Kernel panic - not syncing"
-
 // maxPanics is how often a guest is booted anew in a run because its kernel has panicked.
 const maxPanics = 2
 
-// again reports whether a guest whose kernel has panicked is to be replaced by a fresh one, in which its package runs anew. That
+// again reports whether a guest that is gone is to be replaced by a fresh one, in which its package runs anew: its kernel has panicked. That
 // happens when emulation on several threads executes an instruction that another processor of the guest is about to patch (a
 // static key, see jump_label in the kernel); nothing that is tested here can do that.
 func (r *report) again(err error) bool {
-	if r.panics == maxPanics {
+	if !errors.Is(err, errPanicked) || r.panics == maxPanics {
 		return false
 	}
 	r.panics++
@@ -159,7 +156,7 @@ func (p *runPlan) guest(ctx context.Context, r *report) (*guest, error) {
 	}
 	for {
 		g, err := boot(ctx, r.suite+"-"+strconv.Itoa(os.Getpid()), r.suite, p.mib, false)
-		if err == nil || !strings.Contains(err.Error(), kernelPanic) || !r.again(err) {
+		if err == nil || !r.again(err) {
 			return g, err
 		}
 	}
@@ -182,7 +179,7 @@ func (p *runPlan) inGuest(ctx context.Context, g *guest, b *build, r *report) er
 	if g.alive() && !g.panicked() {
 		return context.Cause(ctx)
 	}
-	return fmt.Errorf("guest %q: gone\n%s", g.Name, g.lastWords())
+	return fmt.Errorf("guest %q: gone: %w", g.Name, g.gone())
 }
 
 func (p *runPlan) runBuild(ctx context.Context, g *guest, b *build, out io.Writer) (results, error) {
