@@ -143,44 +143,53 @@ func TestW2Launch(t *testing.T) {
 	})
 }
 
-// TestK2: 8 at once × 50 rounds, each dies of OOM within milliseconds of its start: every one is on record. And 100 more
-// for D13: no failed unit and no ledger is left.
+// TestK2: 8 at once × 50 rounds, each dies of OOM within milliseconds of its start: every one is on record. Through the daemon
+// it is 5 rounds, and 50 in the long test.
 func TestK2(t *testing.T) {
-	asRoot(t, func(b *bed) {
-		const rounds, at = 63, 8
-		var wg sync.WaitGroup
-		for i := range at {
-			wg.Go(func() {
-				for round := range rounds {
-					cmd := b.prepare("run", "-q", "-m", "4M", "--analysis-id", fmt.Sprintf("k2-%d-%d", i, round), "--", "tail", "/dev/zero")
-					_ = cmd.Run()
-				}
-			})
+	asRoot(t, func(b *bed) { b.dieAtOnce(50) })
+	throughDaemon(t, func(b *bed) {
+		rounds := 5
+		if longer() {
+			rounds = 50
 		}
-		wg.Wait()
-		runs := b.runs()
-		if len(runs) != rounds*at {
-			b.Errorf("%d runs on record, want %d", len(runs), rounds*at)
-		}
-		named := 0
-		for _, run := range runs {
-			b.wantRun(run, events.StateKilled, events.ReasonOOM, "kernel")
-			b.ownOOM(run)
-			if run.Usage.MemoryPeakBytes == nil || run.Usage.WallSeconds == nil || run.EndedAt == nil {
-				b.Errorf("run %s: peak, duration or end is missing: %+v", run.Run, run.Usage)
-			}
-			if len(run.Victims) > 0 && run.Victims[0].Source == "kernel-log" {
-				named++
-			}
-			if b.Failed() {
-				b.FailNow()
-			}
-		}
-		b.Logf("%d of %d recorded as oom, once each; the kernel log named %d of the victims", len(runs), rounds*at, named)
-		if out := b.systemctl("list-units", "--failed", "--no-legend", "lictor*"); strings.TrimSpace(out) != "" {
-			b.Errorf("failed units: %s", out)
-		}
+		b.dieAtOnce(rounds)
 	})
+}
+
+func (b *bed) dieAtOnce(rounds int) {
+	const at = 8
+	var wg sync.WaitGroup
+	for i := range at {
+		wg.Go(func() {
+			for round := range rounds {
+				cmd := b.prepare("run", "-q", "-m", "4M", "--analysis-id", fmt.Sprintf("k2-%d-%d", i, round), "--", "tail", "/dev/zero")
+				_ = cmd.Run()
+			}
+		})
+	}
+	wg.Wait()
+	runs := b.runs()
+	if len(runs) != rounds*at {
+		b.Errorf("%d runs on record, want %d", len(runs), rounds*at)
+	}
+	named := 0
+	for _, run := range runs {
+		b.wantRun(run, events.StateKilled, events.ReasonOOM, "kernel")
+		b.ownOOM(run)
+		if run.Usage.MemoryPeakBytes == nil || run.Usage.WallSeconds == nil || run.EndedAt == nil {
+			b.Errorf("run %s: peak, duration or end is missing: %+v", run.Run, run.Usage)
+		}
+		if len(run.Victims) > 0 && run.Victims[0].Source == "kernel-log" {
+			named++
+		}
+		if b.Failed() {
+			b.FailNow()
+		}
+	}
+	b.Logf("%d of %d recorded as oom, once each; the kernel log named %d of the victims", len(runs), rounds*at, named)
+	if out := b.systemctl("list-units", "--failed", "--no-legend", "lictor*"); strings.TrimSpace(out) != "" {
+		b.Errorf("failed units: %s", out)
+	}
 }
 
 // TestD17: without a unified cgroup hierarchy everything is refused in one plain message.
