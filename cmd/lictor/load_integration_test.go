@@ -171,6 +171,19 @@ func (b *bed) usage(d *process) (u usage) {
 	return u
 }
 
+// openNames are the targets of a process's descriptors.
+func (b *bed) openNames(d *process) string {
+	dir := fmt.Sprintf("/proc/%d/fd", d.Process.Pid)
+	entries, _ := os.ReadDir(dir)
+	var names []string
+	for _, e := range entries {
+		name, _ := os.Readlink(filepath.Join(dir, e.Name()))
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
 // tellGoroutines has a lictor of the tests say on SIGUSR1 how many goroutines it has.
 func tellGoroutines() {
 	if len(os.Args) < 2 || os.Args[1] != "watch" {
@@ -193,10 +206,15 @@ func (b *bed) atBaseline(d *process) {
 	other := b.prepareOther()
 	fresh = b.usage(other)
 	b.end(other, syscall.SIGTERM)
-	b.eventually("the daemon is as one that has just started", func() bool {
+	slim := func() bool {
 		now = b.usage(d)
 		return now.watches <= fresh.watches && now.goroutines <= fresh.goroutines+2 && now.files <= fresh.files+4
-	})
+	}
+	for deadline := time.Now().Add(60 * time.Second); !slim(); time.Sleep(time.Second) {
+		if time.Now().After(deadline) {
+			b.Fatalf("idle: %+v; one that has just started: %+v; open: %s", now, fresh, b.openNames(d))
+		}
+	}
 	if now.anon > fresh.anon+24<<10 {
 		b.Errorf("the daemon holds %d kB, one that has just started %d kB", now.anon, fresh.anon)
 	}
