@@ -442,6 +442,10 @@ func (b *bed) nothingLeft() {
 	if out, _ := exec.Command("pgrep", "-fa", "^lictor-barrier").Output(); len(out) > 0 {
 		b.Errorf("processes wait at the barrier:\n%s", out)
 	}
+	if units != "" { // not to be found by the next test, too
+		b.systemctl("stop", "lictor-*")
+		b.systemctl("reset-failed", "lictor-*")
+	}
 }
 
 func (b *bed) oneEndEach() {
