@@ -69,6 +69,42 @@ func (p *Process) Wait(ctx context.Context) error {
 	}
 }
 
+// ErrNotReaped says that a process lives, or that its parent has not waited for it yet.
+var ErrNotReaped = errors.New("not reaped yet")
+
+// ErrNoExitInfo says that this kernel (before Linux 6.15) does not keep the exit status of a process for those who hold a pidfd.
+var ErrNoExitInfo = errors.New("the kernel tells the exit status to the parent only")
+
+// ExitStatus returns how the process ended, whoever its parent is, see PIDFD_INFO_EXIT in linux/pidfd.h. The kernel keeps that from
+// the moment when the parent has waited for it, for as long as a pidfd that was opened before is open. Until then it is
+// [ErrNotReaped].
+func (p *Process) ExitStatus() (status unix.WaitStatus, err error) {
+	conn, err := p.file.SyscallConn()
+	if err != nil {
+		return 0, fmt.Errorf("process %d: %w", p.pid, err)
+	}
+	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
+	var asked error
+	if err := conn.Control(func(fd uintptr) { asked = unix.IoctlPidfdInfo(int(fd), &info) }); err != nil {
+		return 0, fmt.Errorf("process %d: %w", p.pid, err)
+	}
+	return exitInfo(&info, asked)
+}
+
+// exitInfo reads the answer to PIDFD_GET_INFO. A kernel that has the call but keeps no exit status knows nothing (ESRCH) of a
+// process that was reaped.
+func exitInfo(info *unix.PidfdInfo, err error) (unix.WaitStatus, error) {
+	switch {
+	case errors.Is(err, unix.ENOTTY), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ESRCH), errors.Is(err, unix.ENOSYS):
+		return 0, ErrNoExitInfo
+	case err != nil:
+		return 0, fmt.Errorf("pidfd info: %w", err)
+	case info.Mask&unix.PIDFD_INFO_EXIT == 0:
+		return 0, ErrNotReaped
+	}
+	return unix.WaitStatus(uint32(info.Exit_code)), nil
+}
+
 // Close lets the process go and ends a Wait.
 func (p *Process) Close() error {
 	p.closed.Store(true)

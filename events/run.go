@@ -129,7 +129,7 @@ type Victim struct {
 	Cmdline      []string `json:"cmdline,omitempty"`
 	UID          *uint32  `json:"uid,omitempty"`
 	RSSAnonBytes *uint64  `json:"rss_anon_bytes"`
-	Source       string   `json:"source"` // kernel-log, wait-status
+	Source       string   `json:"source"` // kernel-log, wait-status, pidfd
 }
 
 // Limits are what the scope was started with. Nil is no limit.
@@ -162,7 +162,7 @@ type Step struct {
 
 // Evidence is one source that was consulted for the verdict, whether it could be read, and what it said.
 type Evidence struct {
-	Source string          `json:"source"` // ledger, wait-status, intent, unit, kernel-log, lictor.slice, systemd
+	Source string          `json:"source"` // ledger, wait-status, pidfd, intent, unit, kernel-log, lictor.slice, systemd
 	Read   bool            `json:"read"`
 	Why    string          `json:"why,omitempty"` // why it was not read
 	Values json.RawMessage `json:"values,omitempty"`

@@ -1,6 +1,7 @@
 package watcher
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -82,7 +83,7 @@ func (e Evidence) waitStatus() events.Evidence {
 		return source("wait-status", ErrNotParent, nil)
 	}
 	x := e.Exit.Record()
-	return source("wait-status", nil, map[string]any{"kind": x.Kind, "code": x.Code, "signal": x.Signal})
+	return source(cmp.Or(e.Exit.Via, "wait-status"), nil, map[string]any{"kind": x.Kind, "code": x.Code, "signal": x.Signal})
 }
 
 func (e Evidence) unit() events.Evidence {

@@ -3,6 +3,7 @@ package watcher
 import (
 	"context"
 	"errors"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -45,6 +46,43 @@ func WaitGone(ctx context.Context, pid int, startTicks uint64) error {
 	}
 	defer p.Close()
 	return p.Wait(ctx)
+}
+
+// WaitExit is WaitGone for one whose end is of interest: it returns how the process ended, or [ErrNotParent] if the kernel does not
+// tell that, or not soon enough: its parent may take its time.
+func WaitExit(ctx context.Context, pid int, startTicks uint64) (Exit, error) {
+	p, err := cgroup.OpenProcess(pid, startTicks)
+	if errors.Is(err, cgroup.ErrNoProcess) {
+		return Exit{}, ErrNotParent
+	}
+	if err != nil {
+		return Exit{}, err
+	}
+	defer p.Close()
+	if err := p.Wait(ctx); err != nil {
+		return Exit{}, err
+	}
+	for wait := time.Millisecond; wait < reapPatience; wait *= 2 {
+		status, err := p.ExitStatus()
+		switch {
+		case err == nil:
+			return exitOf(status), nil
+		case !errors.Is(err, cgroup.ErrNotReaped):
+			return Exit{}, ErrNotParent
+		}
+		pause(ctx, wait)
+	}
+	return Exit{}, ErrNotParent
+}
+
+// reapPatience bounds the pauses, twice as long each time, in which the parent of a process that has ended may wait for it.
+const reapPatience = 2 * time.Second
+
+func exitOf(status unix.WaitStatus) Exit {
+	if status.Signaled() {
+		return Exit{Signal: status.Signal(), Via: "pidfd"}
+	}
+	return Exit{Code: status.ExitStatus(), Via: "pidfd"}
 }
 
 // abandonedIntent is the intent to end a run whose owner is gone.

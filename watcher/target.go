@@ -29,6 +29,7 @@ type Target interface {
 type Exit struct {
 	Code   int            `json:"code"`
 	Signal syscall.Signal `json:"signal"`
+	Via    string         `json:"via,omitempty"` // pidfd: the kernel told somebody who is not the parent; empty: the parent knows
 }
 
 // UnitState is what systemd says about a scope, see org.freedesktop.systemd1(5).

@@ -1,6 +1,7 @@
 package watcher
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"syscall"
@@ -261,7 +262,7 @@ func (e Evidence) victims(terminalOOM bool) []events.Victim {
 		out = append(out, events.Victim{PID: k.PID, Comm: k.Comm, UID: k.UID, RSSAnonBytes: k.AnonRSS, Source: "kernel-log"})
 	}
 	if terminalOOM && !named && e.Exit != nil {
-		out = append([]events.Victim{{PID: e.LeaderPID, Comm: e.Comm, Source: "wait-status"}}, out...)
+		out = append([]events.Victim{{PID: e.LeaderPID, Comm: e.Comm, Source: cmp.Or(e.Exit.Via, "wait-status")}}, out...)
 	}
 	return out
 }

@@ -439,10 +439,7 @@ type followed struct {
 
 // Wait implements watcher.Target.
 func (t followed) Wait(ctx context.Context) (watcher.Exit, error) {
-	if err := watcher.WaitGone(ctx, t.leader.PID, t.leader.StartTicks); err != nil {
-		return watcher.Exit{}, err
-	}
-	return watcher.Exit{}, watcher.ErrNotParent
+	return watcher.WaitExit(ctx, t.leader.PID, t.leader.StartTicks)
 }
 
 // Monitor implements watcher.Target.

@@ -76,16 +76,23 @@ const callerPatience = 15 * time.Second
 
 // wait waits for the exit status. ErrNotParent says that nobody can tell it.
 func (c *caller) wait(ctx context.Context, leader scope.ProcessID) (watcher.Exit, error) {
-	gone := make(chan error, 1)
+	type end struct {
+		exit watcher.Exit
+		err  error
+	}
+	gone := make(chan end, 1)
 	waiting, stop := context.WithCancel(ctx)
 	defer stop()
-	go func() { gone <- watcher.WaitGone(waiting, leader.PID, leader.StartTicks) }()
+	go func() {
+		x, err := watcher.WaitExit(waiting, leader.PID, leader.StartTicks)
+		gone <- end{x, err}
+	}()
 	select {
 	case <-c.told:
 		return c.exit, nil
-	case err := <-gone:
-		if err != nil {
-			return watcher.Exit{}, err
+	case e := <-gone:
+		if !errors.Is(e.err, watcher.ErrNotParent) {
+			return e.exit, e.err
 		}
 	}
 	patience, cancel := context.WithTimeout(waiting, callerPatience)
