@@ -42,6 +42,19 @@ type Launcher struct {
 	monitors map[RunID]*bus
 }
 
+// Strangers counts the signals on the current connection to the bus that were not believed: they were malformed, or somebody else
+// than systemd sent them.
+func (l *Launcher) Strangers() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.bus == nil {
+		return 0
+	}
+	l.bus.signals.mu.Lock()
+	defer l.bus.signals.mu.Unlock()
+	return l.bus.signals.dropped
+}
+
 // NewLauncher returns a Launcher for the manager m, or an error that says what this machine lacks (cgroup.ErrNotUnified).
 // It does not connect yet.
 func NewLauncher(m Manager) (*Launcher, error) {

@@ -50,6 +50,24 @@ type daemon struct {
 	short  atomic.Bool   // they are
 
 	mismatches atomic.Uint64 // runs that a sweep found and no notice had told of
+
+	refused func() uint64 // connections that were closed unheard; nil without a socket
+	told    strangers     // of those who were not listened to
+}
+
+// strangers counts what was not listened to.
+type strangers struct{ signals, connections uint64 }
+
+// tellStrangers says, after a sweep, how much there was that the daemon does not listen to.
+func (d *daemon) tellStrangers() {
+	now := strangers{signals: d.launcher.Strangers()}
+	if d.refused != nil {
+		now.connections = d.refused()
+	}
+	if now != d.told && now != (strangers{}) {
+		d.log.Warn("not listened to", "forged_signals", now.signals, "refused_connections", now.connections)
+	}
+	d.told = now
 }
 
 // The daemon's delays.
@@ -154,6 +172,7 @@ func (d *daemon) run(ctx context.Context, socket string) error {
 			d.followFleet(ctx)
 			d.fleet.LookAtAll()
 			d.sweep(ctx, false)
+			d.tellStrangers()
 		case <-supervisor.due:
 			supervisor.alive()
 		case <-ctx.Done():

@@ -42,6 +42,7 @@ func (d *daemon) serve(ctx context.Context, path string) error {
 		}
 	})
 	context.AfterFunc(ctx, server.Close)
+	d.refused = server.Refused
 	d.log.Info("listening", "socket", l.Addr().String())
 	return nil
 }

@@ -289,9 +289,9 @@ func TestW17(t *testing.T) {
 	})
 }
 
-// TestF1: runs sit at their memory limit and have the kernel change memory.events all the time. The daemon sleeps through most of it
+// TestF2: runs sit at their memory limit and have the kernel change memory.events all the time. The daemon sleeps through most of it
 // and ends others in time.
-func TestF1(t *testing.T) {
+func TestF2(t *testing.T) {
 	asRoot(t, func(b *bed) {
 		d := b.daemon()
 		defer b.end(d, syscall.SIGTERM)

@@ -307,3 +307,48 @@ func TestQueriesInURLs(t *testing.T) {
 		t.Errorf("%v %s", err, cmp.Diff(es, got))
 	}
 }
+
+// TestF3: clients that send a byte now and then, or nothing, are hung up on; others are answered meanwhile.
+func TestF3SlowClients(t *testing.T) {
+	f, c, path := start(t, 1000)
+	begin(t, f, "aaaaaaaaaaaa", 1000)
+	const slow = 50
+	ended := make(chan time.Duration, 2*slow)
+	begun := time.Now()
+	for i := range 2 * slow {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		request := "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: " // a header without an end
+		if i%2 == 0 {
+			request = "" // or nothing at all
+		}
+		go func() {
+			for sent := 0; ; sent++ {
+				_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+				if _, err := conn.Read(make([]byte, 1)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) || err == nil {
+					ended <- time.Since(begun)
+					return
+				}
+				if sent < len(request) {
+					_, _ = conn.Write([]byte(request[sent : sent+1]))
+				}
+			}
+		}()
+	}
+	for range 20 {
+		asked := time.Now()
+		if runs, err := c.Store().Runs(t.Context(), events.RunQuery{}); err != nil || len(runs) != 1 || time.Since(asked) > 2*time.Second {
+			t.Errorf("somebody else: %d runs, %v, after %v", len(runs), err, time.Since(asked))
+		}
+	}
+	for range 2 * slow {
+		select {
+		case <-ended:
+		case <-time.After(headerTime + 5*time.Second):
+			t.Fatal("a slow client is still connected")
+		}
+	}
+}
