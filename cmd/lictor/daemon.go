@@ -231,6 +231,7 @@ func awaitDir(ctx context.Context, dir string) (fi os.FileInfo, err error) {
 
 // sweep looks at everything there is. What it finds although a notice should have told is counted.
 func (d *daemon) sweep(ctx context.Context, expected bool) {
+	began := time.Now()
 	runs, err := d.launcher.Ledgers()
 	if err != nil {
 		d.log.Warn("sweep", "error", err)
@@ -246,6 +247,7 @@ func (d *daemon) sweep(ctx context.Context, expected bool) {
 		if err := errors.Join(d.settler.lost(ctx), d.settler.forgetFailed(ctx), d.settler.escapes(ctx)); err != nil && ctx.Err() == nil {
 			d.log.Warn("sweep", "error", err)
 		}
+		d.log.Debug("swept", "runs", len(runs), "took", time.Since(began))
 	})
 }
 

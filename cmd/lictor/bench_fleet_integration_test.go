@@ -1,0 +1,277 @@
+//go:build integration
+
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/scidex/lictor/events"
+)
+
+// benchFleet is a daemon and runs that it keeps, for a benchmark.
+type benchFleet struct {
+	*testing.B
+	daemon *exec.Cmd
+	log    string
+	idle   []*exec.Cmd // the main processes
+}
+
+// newBenchFleet starts a daemon; words are put before its command line (systemd-run …).
+func newBenchFleet(b *testing.B, sweep string, words ...string) *benchFleet {
+	b.Helper()
+	b.Setenv("LICTOR_STATE_DIR", b.TempDir())
+	b.Setenv("LICTOR_HOST", noHost)
+	b.Setenv("LICTOR_DEBUG", "1")
+	f := &benchFleet{B: b, log: filepath.Join(b.TempDir(), "log")}
+	log, err := os.Create(f.log)
+	must(err)
+	defer log.Close()
+	line := append(words, benchBinary(b), "watch", "--socket", noSocket, "--sweep", sweep)
+	f.daemon = exec.Command(line[0], line[1:]...)
+	f.daemon.Stdout, f.daemon.Stderr = log, log
+	must(f.daemon.Start())
+	b.Cleanup(func() {
+		_ = exec.Command("sh", "-c", "echo 1 | tee /sys/fs/cgroup/lictor.slice/lictor-*.slice/cgroup.kill").Run()
+		for _, p := range f.idle {
+			_ = p.Wait()
+		}
+		f.await("the ledgers are released", func() bool {
+			left, _ := filepath.Glob("/sys/fs/cgroup/lictor.slice/lictor-*.slice")
+			return len(left) == 0
+		})
+		_ = f.daemon.Process.Signal(os.Interrupt)
+		_ = f.daemon.Wait()
+	})
+	f.await("the daemon watches", func() bool { return f.count("msg=watching") > 0 })
+	return f
+}
+
+func (f *benchFleet) await(what string, ok func() bool) {
+	f.Helper()
+	for deadline := time.Now().Add(5 * time.Minute); !ok(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			f.Fatalf("not in time: %s", what)
+		}
+	}
+}
+
+func (f *benchFleet) count(word string) int {
+	text, _ := os.ReadFile(f.log)
+	return strings.Count(string(text), word)
+}
+
+// add starts processes, a few at once, and adopts them, so that nobody but the daemon keeps them.
+func (f *benchFleet) add(n int, limits []string, command ...string) {
+	f.Helper()
+	before := f.count("msg=keeping")
+	work := make(chan int)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for range 4 {
+		wg.Go(func() {
+			for range work {
+				p := exec.Command(command[0], command[1:]...)
+				must(p.Start())
+				args := append(append([]string{"adopt"}, limits...), strconv.Itoa(p.Process.Pid))
+				if out, err := exec.Command(benchBinary(f.B), args...).CombinedOutput(); err != nil {
+					f.Errorf("adopt: %v: %s", err, out)
+				}
+				mu.Lock()
+				f.idle = append(f.idle, p)
+				mu.Unlock()
+			}
+		})
+	}
+	for i := range n {
+		work <- i
+	}
+	close(work)
+	wg.Wait()
+	f.await("the daemon keeps them", func() bool { return f.count("msg=keeping") == before+n })
+}
+
+// cpu is what a process has used, by the scheduler's own account.
+func (f *benchFleet) cpu() time.Duration {
+	var sum time.Duration
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", f.daemon.Process.Pid))
+	for _, file := range files {
+		text, _ := os.ReadFile(file)
+		var ns int64
+		_, _ = fmt.Sscan(string(text), &ns)
+		sum += time.Duration(ns)
+	}
+	return sum
+}
+
+func (f *benchFleet) resident() (kB float64) {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", f.daemon.Process.Pid))
+	if _, rest, ok := strings.Cut(string(status), "VmRSS:"); ok {
+		_, _ = fmt.Sscan(rest, &kB)
+	}
+	return kB
+}
+
+// BenchmarkFleet reports what 10 and what 1,000 idle runs cost the daemon: resident memory, processor time in a minute between
+// two sweeps, and how long a sweep takes.
+func BenchmarkFleet(b *testing.B) {
+	for _, n := range []int{10, 1000} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			f := newBenchFleet(b, "150s")
+			f.add(n, []string{"-t", "infinity"}, "sleep", "36000")
+			swept := f.count("msg=swept")
+			for b.Loop() {
+				f.await("a sweep is over", func() bool { return f.count("msg=swept") > swept })
+				time.Sleep(20 * time.Second)
+				used := f.cpu()
+				time.Sleep(time.Minute)
+				b.ReportMetric(float64((f.cpu()-used).Microseconds())/1000, "idle-cpu-ms/min")
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(f.resident()/1024, "MiB-resident")
+			text, _ := os.ReadFile(f.log)
+			_, took, _ := strings.Cut(string(text)[strings.LastIndex(string(text), "msg=swept"):], "took=")
+			took, _, _ = strings.Cut(took, "\n")
+			if d, err := time.ParseDuration(took); err == nil {
+				b.ReportMetric(ms(d), "sweep-ms")
+			}
+		})
+	}
+}
+
+// oomKills reads from the kernel log when which process was killed for memory, on CLOCK_MONOTONIC.
+func oomKills(from *bufio.Reader, n int) (map[int]time.Duration, error) {
+	kills := map[int]time.Duration{}
+	for len(kills) < n {
+		line, err := from.ReadString('\n')
+		if err != nil {
+			return kills, err
+		}
+		head, text, _ := strings.Cut(line, ";")
+		_, rest, ok := strings.Cut(text, "Killed process ")
+		fields := strings.Split(head, ",")
+		if !ok || len(fields) < 3 {
+			continue
+		}
+		pid, _ := strconv.Atoi(strings.Fields(rest)[0])
+		us, _ := strconv.ParseInt(fields[2], 10, 64)
+		kills[pid] = time.Duration(us) * time.Microsecond
+	}
+	return kills, nil
+}
+
+// kernelTime is the clock of the kernel log.
+func kernelTime() time.Duration {
+	text, err := os.ReadFile("/proc/uptime") // a hundredth of a second; without suspend it is the same clock
+	must(err)
+	var s float64
+	_, _ = fmt.Sscan(string(text), &s)
+	return time.Duration(s * float64(time.Second))
+}
+
+// burst lets n runs, one after the other, die for memory, and returns how long after each kill its record was on disk.
+func (f *benchFleet) burst(n int, over time.Duration) []time.Duration {
+	f.Helper()
+	gate := filepath.Join(f.TempDir(), "gate")
+	if out, err := exec.Command("mkfifo", gate).CombinedOutput(); err != nil {
+		f.Fatalf("%v: %s", err, out)
+	}
+	hold, err := os.OpenFile(gate, os.O_RDWR, 0)
+	must(err)
+	defer hold.Close()
+	f.add(n, []string{"-m", "12M"}, "sh", "-c", "read x < "+gate+"; exec tail /dev/zero")
+	kmsg, err := os.Open("/dev/kmsg")
+	must(err)
+	defer kmsg.Close()
+	_, err = kmsg.Seek(0, 2)
+	must(err)
+	store, err := events.OpenSQLiteReadOnly(filepath.Join(os.Getenv("LICTOR_STATE_DIR"), "lictor.db"))
+	must(err)
+	defer store.Close()
+	var cursor int64
+	_, err = store.Events(f.Context(), events.EventQuery{Last: 1, Cursor: &cursor})
+	must(err)
+	go func() {
+		for range n {
+			_, _ = hold.WriteString("x\n")
+			time.Sleep(over / time.Duration(n))
+		}
+	}()
+	recorded := map[events.RunID]time.Duration{}
+	for deadline := time.Now().Add(3 * time.Minute); len(recorded) < n; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			f.Fatalf("%d of %d ends are on record", len(recorded), n)
+		}
+		es, err := store.Events(f.Context(), events.EventQuery{After: cursor, Cursor: &cursor, Kinds: []events.Kind{events.KindEnded}})
+		must(err)
+		for _, e := range es {
+			recorded[e.Run] = kernelTime()
+		}
+	}
+	kills, err := oomKills(bufio.NewReader(kmsg), n)
+	must(err)
+	var late []time.Duration
+	for id, at := range recorded {
+		run, err := store.Run(f.Context(), id)
+		must(err)
+		if run.Reason != events.ReasonOOM {
+			f.Errorf("%s ended as %s %s", id, run.State, run.Reason)
+		}
+		killed, ok := kills[*run.LeaderPID]
+		if !ok {
+			f.Errorf("the kernel did not kill %d of %s", *run.LeaderPID, id)
+			continue
+		}
+		late = append(late, at-killed)
+	}
+	slices.Sort(late)
+	return late
+}
+
+func quantile(sorted []time.Duration, q float64) time.Duration {
+	return sorted[int(math.Ceil(q*float64(len(sorted))))-1]
+}
+
+// BenchmarkBurst reports how long after the kernel has killed the record is on disk, while 200 runs die within 10 seconds. None
+// may be missing.
+func BenchmarkBurst(b *testing.B) {
+	f := newBenchFleet(b, "30s")
+	for b.Loop() {
+		late := f.burst(200, 10*time.Second)
+		b.ReportMetric(ms(quantile(late, 0.5)), "median-ms")
+		b.ReportMetric(ms(quantile(late, 0.99)), "p99-ms")
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkFleetThrash reports what the daemon, with the CPUQuota of its unit, uses while 64 runs thrash at their limits, and how long
+// after it the record of a kill elsewhere is on disk.
+func BenchmarkFleetThrash(b *testing.B) {
+	f := newBenchFleet(b, "30s", "systemd-run", "--scope", "--quiet", "-p", "CPUQuota=10%")
+	dir := b.TempDir()
+	file := filepath.Join(dir, "data")
+	must(exec.Command("truncate", "-s", "64M", file).Run())
+	f.add(64, []string{"-m", "8M"}, "sh", "-c", "while :; do cat "+file+" >/dev/null; done")
+	time.Sleep(5 * time.Second)
+	for b.Loop() {
+		used, touched, start := f.cpu(), limitTouched(), time.Now()
+		time.Sleep(time.Minute)
+		took := time.Since(start)
+		b.ReportMetric(100*float64(f.cpu()-used)/float64(took), "%-of-a-core")
+		b.ReportMetric(float64(limitTouched()-touched)/took.Seconds(), "max/s")
+		late := f.burst(5, 5*time.Second)
+		b.ReportMetric(ms(quantile(late, 0.5)), "median-ms")
+		b.ReportMetric(ms(late[len(late)-1]), "worst-ms")
+	}
+	b.ReportMetric(0, "ns/op")
+}
