@@ -68,7 +68,7 @@ test-vm: testbed ## Run the integration tests in fresh guests, bookworm and trix
 
 .PHONY: test-long
 test-long: testbed ## Run the tests that can take larger counts with those, in fresh guests: 100 runs through 20 kills, 5,000 short runs, 400 kills by the kernel
-	@LICTOR_TEST_LONG=1 $(TESTBED) run --together --suite bookworm,trixie --run '$(or $(RUN),^(TestW1|TestW17)$$)' ./cmd/lictor
+	@LICTOR_TEST_LONG=1 $(TESTBED) run --together --suite bookworm,trixie --run '$(or $(RUN),^(TestK2|TestW1|TestW17)$$)' ./cmd/lictor
 
 .PHONY: test-sid
 test-sid: testbed ## Run the integration tests in a fresh guest of sid, the newest systemd
