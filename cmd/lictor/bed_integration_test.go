@@ -324,13 +324,19 @@ func (b *bed) events(run events.RunID, kinds ...events.Kind) []events.Event {
 // eventually waits for a condition with a generous deadline: emulation is slow.
 func (b *bed) eventually(what string, ok func() bool) {
 	b.Helper()
-	deadline := time.Now().Add(90 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			b.Fatalf("not in time: %s", what)
-		}
-		time.Sleep(20 * time.Millisecond)
+	if !b.perhaps(ok) {
+		b.Fatalf("not in time: %s", what)
 	}
+}
+
+// perhaps waits for as long as anything here should take, and reports whether it was enough.
+func (b *bed) perhaps(ok func() bool) bool {
+	for deadline := time.Now().Add(90 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
 }
 
 // live waits until exactly one run of the test is alive and returns its ledger's path below the cgroup root.
