@@ -2,6 +2,8 @@ package watcher
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -66,4 +68,46 @@ func TestW8LeaderNotWaitedFor(t *testing.T) {
 			t.Errorf("told %+v after %v", m.in.end, time.Since(start))
 		}
 	})
+}
+
+// busyTarget is one whose systemd does not answer in time.
+type busyTarget struct {
+	Target
+	errs  []error
+	asked int
+}
+
+func (b *busyTarget) UnitState(context.Context) (UnitState, error) {
+	b.asked++
+	if len(b.errs) == 0 {
+		return UnitState{Known: true, Result: "timeout"}, nil
+	}
+	err := b.errs[0]
+	b.errs = b.errs[1:]
+	return UnitState{}, err
+}
+
+// A systemd that is busy is asked again, one that is gone is not, and nobody is asked for ever.
+func TestAskUnit(t *testing.T) {
+	late, gone := fmt.Errorf("call: %w", context.DeadlineExceeded), errors.New("connection refused")
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, c := range map[string]struct {
+		ctx   context.Context
+		errs  []error
+		asked int
+		want  error
+	}{
+		"answers":         {t.Context(), nil, 1, nil},
+		"busy for a time": {t.Context(), []error{late, late}, 3, nil},
+		"busy":            {t.Context(), []error{late, late, late, late}, 3, context.DeadlineExceeded},
+		"gone":            {t.Context(), []error{gone, gone}, 1, gone},
+		"we are to end":   {ended, []error{late, late}, 1, context.DeadlineExceeded},
+	} {
+		target := &busyTarget{errs: c.errs}
+		st, err := askUnit(c.ctx, target)
+		if !errors.Is(err, c.want) || (err == nil) != st.Known || target.asked != c.asked {
+			t.Errorf("%s: %+v, %v after %d times, want %v after %d", name, st, err, target.asked, c.want, c.asked)
+		}
+	}
 }

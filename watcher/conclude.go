@@ -79,7 +79,7 @@ func (k *Keeper) gather(ctx context.Context, e *Evidence, s *session) {
 	e.Adopted = k.Run.Adopted
 	e.Ledger, e.LedgerErr = readCounters(k.Box, e.Ledger)
 	if e.UnitErr == nil {
-		e.Unit, e.UnitErr = k.Target.UnitState(ctx)
+		e.Unit, e.UnitErr = askUnit(ctx, k.Target)
 		s.seen(e) // whatever systemd said before it answered
 	}
 	e.Intents = k.intents(ctx)
@@ -88,6 +88,21 @@ func (k *Keeper) gather(ctx context.Context, e *Evidence, s *session) {
 		e.Around = k.around()
 		k.consultKernel(ctx, e)
 	}
+}
+
+// unitTries is how often systemd is asked about a unit while it does not answer in time.
+const unitTries = 3
+
+// askUnit asks systemd about the unit of a run that has ended, and again if it is too busy: what it says is evidence, which it
+// keeps until the run is released. One that cannot be reached at all is not asked twice.
+func askUnit(ctx context.Context, t Target) (st UnitState, err error) {
+	for range unitTries {
+		st, err = t.UnitState(ctx)
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			break
+		}
+	}
+	return st, err
 }
 
 // intents reads the intents on the ledger. Whoever wrote one may still be busy sending its signal; a moment later it is
