@@ -151,6 +151,10 @@ func newUserBed(t *testing.T, m Mode, name string) *bed {
 		t.Fatal(err)
 	}
 	b.store = filepath.Join(b.dir, "state")
+	if m == ModeUser {
+		b.wantUserManager()
+		t.Cleanup(b.wantUserManager)
+	}
 	b.canary = b.command("sleep", "1000")
 	b.canary.Stdout, b.canary.Stderr = nil, nil
 	if err := b.canary.Start(); err != nil {
@@ -158,6 +162,20 @@ func newUserBed(t *testing.T, m Mode, name string) *bed {
 	}
 	t.Cleanup(b.finish)
 	return b
+}
+
+// wantUserManager fails the test if the user's manager is gone, says what the journal knows of that, and starts it, so that the
+// tests to come do not fail of it too.
+func (b *bed) wantUserManager() {
+	b.Helper()
+	if _, err := os.Stat("/run/user/" + b.user.Uid + "/systemd/private"); err == nil {
+		return
+	}
+	unit := "user@" + b.user.Uid + ".service"
+	about, _ := exec.Command("journalctl", "-b", "-n", "20", "--no-pager", "-o", "short-monotonic", "UNIT="+unit, "+", "_COMM=earlyoom",
+		"+", "_COMM=systemd-oomd", "+", "_TRANSPORT=kernel", "PRIORITY=3").Output()
+	b.Errorf("%s is gone:\n%s", unit, about)
+	b.must("systemctl", "start", unit)
 }
 
 func (b *bed) uid() int { n, _ := strconv.Atoi(b.user.Uid); return n }
