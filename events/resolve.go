@@ -71,3 +71,13 @@ func ambiguous(text string, candidates []*Run) error {
 	}
 	return fmt.Errorf("%w %q: %s", ErrAmbiguous, text, strings.Join(ids, ", "))
 }
+
+// latestLabelled returns the latest run whose analysis id or name is text, nil if there is none.
+func latestLabelled(ctx context.Context, s Reader, text string) (*Run, error) {
+	list, err := s.Runs(ctx, RunQuery{AnalysisID: text, Limit: 1})
+	if err != nil {
+		return nil, err
+	}
+	named, err := s.Runs(ctx, RunQuery{Name: text, Limit: 1})
+	return latest(append(list, named...)), err
+}

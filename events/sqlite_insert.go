@@ -3,7 +3,6 @@ package events
 import (
 	"context"
 	"database/sql"
-	"math"
 	"time"
 )
 
@@ -33,11 +32,7 @@ WHERE ended = 0`
 
 // upsertRun writes the row of a run and reports whether it did.
 func upsertRun(ctx context.Context, tx *sql.Tx, r *Run, ended bool) (bool, error) {
-	record, err := EncodeRun(r)
-	if err != nil {
-		return false, err
-	}
-	command, err := marshal(list(r.Command))
+	row, err := newRunRow(r, ended)
 	if err != nil {
 		return false, err
 	}
@@ -45,29 +40,13 @@ func upsertRun(ctx context.Context, tx *sql.Tx, r *Run, ended bool) (bool, error
 	if ended {
 		stmt = endRunSQL
 	}
-	var endedAt *int64
-	if r.EndedAt != nil {
-		n := nanos(*r.EndedAt)
-		endedAt = &n
-	}
-	res, err := tx.ExecContext(ctx, stmt, Clean(string(r.Run)), Clean(r.AnalysisID), Clean(r.Name), Clean(r.Unit),
-		Clean(r.Host), r.UID, r.LeaderPID, string(command), integer(r.Limits.MemoryMaxBytes), r.Limits.RuntimeMaxSeconds,
-		integer(r.Usage.MemoryPeakBytes), Clean(string(r.State)), Clean(string(r.Reason)), nanos(r.StartedAt), endedAt, ended,
-		string(record))
+	res, err := tx.ExecContext(ctx, stmt, row.run, row.label, row.name, row.unit, row.host, row.uid, row.leaderPID, row.command,
+		row.memoryMax, row.runtimeMax, row.memoryPeak, row.state, row.reason, row.started, row.endedAt, row.ended, row.record)
 	if err != nil {
 		return false, err
 	}
 	n, err := res.RowsAffected()
 	return n > 0, err
-}
-
-// integer is n for a column: SQL has no unsigned numbers. Nil is NULL.
-func integer(n *uint64) *int64 {
-	if n == nil {
-		return nil
-	}
-	i := int64(min(*n, math.MaxInt64))
-	return &i
 }
 
 const insertEventSQL = `INSERT INTO watchdog_events (id, run, analysis_id, label, kind, ordinal, at, state, reason, is_kill, event)
@@ -79,13 +58,12 @@ func insertEvents(ctx context.Context, tx *sql.Tx, es []Event) error {
 		if err := insertAnalysis(ctx, tx, e.AnalysisID, e.At); err != nil {
 			return err
 		}
-		event, err := EncodeEvent(e)
+		row, err := newEventRow(e)
 		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, insertEventSQL, Clean(eventID(e)), Clean(string(e.Run)), Clean(e.AnalysisID),
-			Clean(string(e.Kind)), e.Ordinal, nanos(e.At), Clean(string(e.State)), Clean(string(e.Reason)), e.IsKill(),
-			string(event))
+		_, err = tx.ExecContext(ctx, insertEventSQL, row.id, row.run, row.label, row.kind, row.ordinal, row.at, row.state,
+			row.reason, row.isKill, row.event)
 		if err != nil {
 			return err
 		}

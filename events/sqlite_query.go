@@ -34,6 +34,9 @@ func (c *conditions) where() string {
 	return "WHERE " + strings.Join(c.terms, " AND ")
 }
 
+// beyond sorts after every character of an id.
+const beyond = "\U0010ffff"
+
 // sqlite returns what follows FROM watchdog_processes.
 func (q RunQuery) sqlite() (string, []any, error) {
 	var c conditions
@@ -60,12 +63,14 @@ func (q RunQuery) sqlite() (string, []any, error) {
 	if q.UID != nil {
 		c.add("uid = ?", *q.UID)
 	}
+	if q.Host != "" {
+		c.add("host = ?", Clean(q.Host))
+	}
 	if q.Name != "" {
 		c.add("name = ? AND name <> ''", Clean(q.Name))
 	}
 	order := " ORDER BY started_at DESC, run DESC"
 	if q.Prefix != "" {
-		const beyond = "\U0010ffff" // sorts after every character of an id
 		prefix := Clean(string(q.Prefix))
 		c.add("run >= ? AND run < ?", prefix, prefix+beyond)
 		order = " ORDER BY run"
@@ -101,6 +106,9 @@ func (q EventQuery) sqlite() (string, []any) {
 	}
 	if q.UID != nil {
 		c.add("EXISTS (SELECT 1 FROM watchdog_processes p WHERE p.run = watchdog_events.run AND p.uid = ?)", *q.UID)
+	}
+	if q.Host != "" {
+		c.add("EXISTS (SELECT 1 FROM watchdog_processes p WHERE p.run = watchdog_events.run AND p.host = ?)", Clean(q.Host))
 	}
 	order := "position"
 	if !q.Since.IsZero() {

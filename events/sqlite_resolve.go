@@ -10,7 +10,6 @@ func (s *SQLite) Resolve(ctx context.Context, text string) (*Run, error) {
 const byPrefixSQL = `WHERE run >= ?1 AND run < ?2 ORDER BY run LIMIT ?3`
 
 func (s *SQLite) byPrefix(ctx context.Context, prefix string, limit int) ([]*Run, error) {
-	const beyond = "\U0010ffff" // sorts after every character of an id
 	return s.queryRuns(ctx, byPrefixSQL, prefix, prefix+beyond, limit)
 }
 

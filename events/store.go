@@ -62,6 +62,7 @@ type RunQuery struct {
 	UID     *uint32   // of this user
 	Prefix  RunID     // whose id begins so; then in the order of the ids
 	Name    string
+	Host    string // on this host
 	Limit   int
 }
 
@@ -76,6 +77,7 @@ type EventQuery struct {
 	After      int64   // position returned as Cursor by an earlier call; only events stored later
 	Last       int     // the last n of those selected
 	UID        *uint32 // of runs of this user
+	Host       string  // of runs on this host
 	// Cursor, if not nil, receives the position of the last event returned (or After when there is none).
 	Cursor *int64
 }

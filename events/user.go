@@ -28,14 +28,7 @@ func (u userReader) Resolve(ctx context.Context, text string) (*Run, error) {
 		func(ctx context.Context, prefix string, limit int) ([]*Run, error) {
 			return u.Runs(ctx, RunQuery{Prefix: RunID(prefix), Limit: limit})
 		},
-		func(ctx context.Context, text string) (*Run, error) {
-			list, err := u.Runs(ctx, RunQuery{AnalysisID: text, Limit: 1})
-			if err != nil {
-				return nil, err
-			}
-			named, err := u.Runs(ctx, RunQuery{Name: text, Limit: 1})
-			return latest(append(list, named...)), err
-		})
+		func(ctx context.Context, text string) (*Run, error) { return latestLabelled(ctx, u, text) })
 }
 
 // latest returns the run that started last, nil of none.

@@ -13,10 +13,10 @@ import (
 // retryEvery is the pause between two tries for something that another process holds for milliseconds.
 const retryEvery = 5 * time.Millisecond
 
-// lock takes the migration lock of the database at path and returns how to give it back. The kernel gives it back too
+// lockFile takes the migration lock of the database at path and returns how to give it back. The kernel gives it back too
 // when the process dies. The lock file stays: removing it would let two processes lock two different files. It is not the
 // database file itself, because closing that would drop SQLite's own locks on it (POSIX locks belong to the process).
-func lock(ctx context.Context, path string) (func(), error) {
+func lockFile(ctx context.Context, path string) (func(), error) {
 	if path == "" {
 		return func() {}, nil // in memory: nobody else can see it
 	}

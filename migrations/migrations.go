@@ -8,7 +8,8 @@
 // of every `lictor run`.
 //
 // Several processes open a new store at once. A lock file next to the database lets one of them migrate; the others wait
-// for it and find the work done. A database that is newer than the binary is refused: an older lictor must not write
+// for it and find the work done. PostgreSQL has advisory locks for that, and is migrated only when somebody says so
+// (`lictor db migrate`): it is shared. A database that is newer than the binary is refused: an older lictor must not write
 // records that a newer one would misread.
 //
 // A migration, once released, is never edited; it only gets successors. They must be additive, because an older lictor
@@ -17,5 +18,5 @@ package migrations
 
 import "embed"
 
-//go:embed sqlite/*.sql
+//go:embed sqlite/*.sql postgres/*.sql
 var files embed.FS

@@ -33,7 +33,7 @@ func SQLite(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	unlock, err := lock(ctx, path)
+	unlock, err := lockFile(ctx, path)
 	if err != nil {
 		return err
 	}

@@ -154,7 +154,7 @@ func TestFailedMigrationLeavesNothing(t *testing.T) {
 
 func TestLockEndsWithContext(t *testing.T) {
 	db, path := open(t)
-	unlock, err := lock(t.Context(), path)
+	unlock, err := lockFile(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,6 +36,7 @@ func Run(t *testing.T, open func(t *testing.T) events.Store) {
 		{"resolve", resolve},
 		{"resolve ambiguity", resolveAmbiguous},
 		{"one user's part", oneUser},
+		{"one host's part", oneHost},
 		{"hostile strings", hostile},
 		{"huge records", huge},
 		{"odd numbers", oddNumbers},

@@ -146,6 +146,7 @@ func (m *Memory) Runs(ctx context.Context, q events.RunQuery) ([]*events.Run, er
 			(q.AnalysisID == "" || events.Clean(q.AnalysisID) == r.AnalysisID) &&
 			(q.Command == nil || slices.Equal(command, r.Command)) &&
 			(q.UID == nil || *q.UID == r.UID) &&
+			(q.Host == "" || events.Clean(q.Host) == r.Host) &&
 			(q.Name == "" || events.Clean(q.Name) == r.Name) &&
 			strings.HasPrefix(string(r.Run), string(q.Prefix)) &&
 			within(r.StartedAt, q.Since, q.Until)
@@ -188,7 +189,7 @@ func (m *Memory) Events(ctx context.Context, q events.EventQuery) ([]events.Even
 		positions []int64
 	)
 	for i, e := range m.log {
-		if matches(&q, int64(i+1), &e) && (q.UID == nil || m.runs[e.Run] != nil && m.runs[e.Run].run.UID == *q.UID) {
+		if matches(&q, int64(i+1), &e) && ofRun(&q, m.runs[e.Run]) {
 			found, positions = append(found, copyEvent(e)), append(positions, int64(i+1))
 		}
 	}
@@ -211,6 +212,12 @@ func matches(q *events.EventQuery, position int64, e *events.Event) bool {
 		(len(q.Kinds) == 0 || slices.Contains(q.Kinds, e.Kind)) &&
 		(!q.KillsOnly || e.IsKill()) &&
 		within(e.At, q.Since, q.Until)
+}
+
+// ofRun reports whether an event of a run, which may be unknown, is asked for.
+func ofRun(q *events.EventQuery, e *entry) bool {
+	return q.UID == nil && q.Host == "" ||
+		e != nil && (q.UID == nil || e.run.UID == *q.UID) && (q.Host == "" || e.run.Host == events.Clean(q.Host))
 }
 
 // within reports whether t is at or after since and before until; a zero bound does not restrict.

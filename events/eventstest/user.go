@@ -60,3 +60,22 @@ func oneUser(t *testing.T, s events.Store) {
 		t.Errorf("the store was closed with a user's part of it: %v", err)
 	}
 }
+
+func oneHost(t *testing.T, s events.Store) {
+	here, there, odd := NewRun("aaaaaaaaaaaa"), NewRun("bbbbbbbbbbbb"), NewRun("cccccccccccc")
+	there.Host, odd.Host = "box2", "box\xff"
+	beginAll(t, s, here, there, odd)
+	var es []events.Event
+	for _, r := range []*events.Run{here, there, odd} {
+		es = append(es, event(r, events.KindStarted, 0, 0))
+	}
+	must(t, s.Append(t.Context(), append(es, event(NewRun("unknown00000"), events.KindStarted, 0, 0))...))
+	for i, r := range []*events.Run{here, there, odd} {
+		runs, err := s.Runs(t.Context(), events.RunQuery{Host: r.Host})
+		must(t, err)
+		if len(runs) != 1 || runs[0].Run != r.Run {
+			t.Errorf("runs on %q: %v, want %s", r.Host, ids(runs), r.Run)
+		}
+		wantEvents(t, s, events.EventQuery{Host: r.Host}, es[i])
+	}
+}
