@@ -3,7 +3,9 @@ package events_test
 import (
 	"context"
 	"errors"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/scidex/lictor/events"
@@ -93,6 +95,56 @@ func TestPostgresDeletedAnalysis(t *testing.T) {
 	got = server.SQL(t, name, "SELECT coalesce(analysis_id, 'null'), label, record->>'analysis_id' FROM watchdog_processes")
 	if want := "null|SDA-117|SDA-117"; got != want {
 		t.Errorf("run of a deleted analysis: %s, want %s", got, want)
+	}
+}
+
+// Several hosts migrate at once: one does it, the others find it done.
+func TestPostgresMigrateAtOnce(t *testing.T) {
+	server := startPostgres(t)
+	for range 3 {
+		name := server.Empty(t)
+		var wg sync.WaitGroup
+		for range 6 {
+			wg.Go(func() {
+				if err := migratePostgres(server.URL(name)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if got := server.SQL(t, name, "SELECT count(*) FROM lictor_database"); got != "1" {
+			t.Errorf("migrated %s times", got)
+		}
+	}
+}
+
+// The roles of migrations/roles.sql can do what they are for, and nothing else.
+func TestPostgresRoles(t *testing.T) {
+	server := startPostgres(t)
+	name := server.Database(t)
+	script, err := os.ReadFile("../migrations/roles.sql")
+	must(t, err)
+	for range 2 { // it may be applied again, after an upgrade
+		server.SQL(t, name, string(script))
+	}
+	server.SQL(t, name, "CREATE ROLE box1 LOGIN IN ROLE lictor_writer; CREATE ROLE grafana LOGIN IN ROLE lictor_reader")
+	as := func(role string) *events.Postgres {
+		return openPostgres(t, strings.Replace(server.URL(name), "lictor@", role+"@", 1))
+	}
+	spool := openTemp(t)
+	fillStore(t, spool, "a", 3)
+	if _, err := forwarder(t, spool, as("box1")).Drain(t.Context()); err != nil {
+		t.Errorf("the writer: %v", err)
+	}
+	wantSame(t, spool, as("grafana"))
+	if err := as("grafana").Begin(t.Context(), eventstest.NewRun("bbbbbbbbbbbb")); err == nil {
+		t.Error("the reader wrote")
+	}
+	for _, stmt := range []string{"DELETE FROM watchdog_events", "UPDATE watchdog_events SET reason = ''", "TRUNCATE watchdog_processes", "DELETE FROM watchdog_processes"} {
+		out := server.SQL(t, name, "DO $$ BEGIN SET LOCAL ROLE lictor_writer; "+stmt+"; RAISE 'done'; EXCEPTION WHEN insufficient_privilege THEN NULL; END $$; SELECT 'refused'")
+		if out != "refused" {
+			t.Errorf("%s: %s", stmt, out)
+		}
 	}
 }
 

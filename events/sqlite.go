@@ -16,7 +16,7 @@ import (
 )
 
 // sqliteSchema is the schema version that the statements of this package are written for.
-const sqliteSchema = 1
+const sqliteSchema = 2
 
 const (
 	// sqliteTimeout bounds one call, its wait for other writers and its fsync included. A disk that takes longer is as

@@ -60,15 +60,15 @@ func (s *SQLite) openError() error {
 	return nil
 }
 
-// readable reports whether the schema is the one that the queries are written for; one that is just being created is not
-// an error.
+// readable reports whether the queries can be asked. A schema that is just being created is not an error, and neither is an older
+// one, which the next writer migrates: it lacks only what a spool needs.
 func readable(ctx context.Context, db *sql.DB) (bool, error) {
 	switch have, err := schemaVersion(ctx, db); {
 	case err != nil:
 		return false, err
 	case have == 0:
 		return false, nil
-	case have != sqliteSchema:
+	case have > sqliteSchema:
 		return false, fmt.Errorf("it has schema version %d, this lictor reads %d", have, sqliteSchema)
 	}
 	return true, nil

@@ -12,7 +12,7 @@ import (
 )
 
 // SQLiteVersion is the schema version that this binary writes, the number of the last file in sqlite/.
-const SQLiteVersion = 1
+const SQLiteVersion = 2
 
 // sqliteTimeout bounds a whole migration, the wait for another process that is migrating included. The schema is small;
 // what takes long is a full scan of a large history on a slow disk.

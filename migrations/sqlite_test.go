@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pressly/goose/v3"
 	"go.uber.org/goleak"
 	_ "modernc.org/sqlite"
 )
@@ -91,7 +93,7 @@ func TestSQLite(t *testing.T) {
 	}
 	tables := strings.Split(one(t, db, `SELECT group_concat(name) FROM (SELECT name FROM sqlite_schema WHERE type = 'table'
 		AND sql LIKE '%STRICT%' ORDER BY name)`), ",")
-	if want := []string{"analyses", "watchdog_events", "watchdog_processes"}; !slices.Equal(tables, want) {
+	if want := []string{"analyses", "dead_letters", "forwarded", "watchdog_events", "watchdog_processes"}; !slices.Equal(tables, want) {
 		t.Errorf("strict tables %q, want %q", tables, want)
 	}
 }
@@ -114,6 +116,46 @@ func TestDeletedAnalysisKeepsHistory(t *testing.T) {
 	got := one(t, db, `SELECT coalesce(analysis_id, 'null') || ' ' || label || ' ' || event FROM watchdog_events`)
 	if want := `null SDA-117 {"analysis_id":"SDA-117"}`; got != want {
 		t.Errorf("event after its analysis was deleted: %s, want %s", got, want)
+	}
+}
+
+// From every earlier version, with data in it: nothing is lost.
+func TestSQLiteFromEarlier(t *testing.T) {
+	for from := 1; from < SQLiteVersion; from++ {
+		db, _ := open(t)
+		dir, err := fs.Sub(files, "sqlite")
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := goose.NewProvider(goose.DialectSQLite3, db, dir, goose.WithDisableGlobalRegistry(true))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.UpTo(t.Context(), int64(from)); err != nil {
+			t.Fatal(err)
+		}
+		for _, stmt := range []string{
+			`INSERT INTO analyses VALUES ('SDA-117', 1)`,
+			`INSERT INTO watchdog_processes (run, analysis_id, label, name, unit, host, uid, command, state, reason, started_at, ended, record)
+				VALUES ('r', 'SDA-117', 'SDA-117', 'n', 'u', 'h', 1000, '[]', 'killed', 'oom', 1, 1, '{"run":"r"}')`,
+			`INSERT INTO watchdog_events (id, run, analysis_id, label, kind, ordinal, at, state, reason, is_kill, event)
+				VALUES ('i', 'r', 'SDA-117', 'SDA-117', 'ended', 0, 1, 'killed', 'oom', 1, '{"run":"r"}')`,
+		} {
+			if _, err := db.ExecContext(t.Context(), stmt); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := SQLite(t.Context(), db); err != nil {
+			t.Fatalf("from version %d: %v", from, err)
+		}
+		got := one(t, db, `SELECT a.analysis_id || p.record || e.event || e.position FROM analyses a
+			JOIN watchdog_processes p USING (analysis_id) JOIN watchdog_events e USING (run)`)
+		if want := `SDA-117{"run":"r"}{"run":"r"}1`; got != want {
+			t.Errorf("from version %d: %s, want %s", from, got, want)
+		}
+		if got := one(t, db, "PRAGMA user_version"); got != fmt.Sprint(SQLiteVersion) {
+			t.Errorf("from version %d: user_version %s", from, got)
+		}
 	}
 }
 
