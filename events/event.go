@@ -29,11 +29,14 @@ const (
 	KindOrphans       Kind = "orphans"        // left-over processes were ended after the main process had gone
 	KindKeeperChanged Kind = "keeper-changed" // another process took over the watching
 	KindEnded         Kind = "ended"          // the run ended; its record is complete
+
+	// KindStoreReplaced is of no run: the database file was damaged, was set aside, and a new one began.
+	KindStoreReplaced Kind = "store-replaced"
 )
 
 // Kinds lists every kind, in the order of a run's life.
 var Kinds = []Kind{KindStarted, KindAdopted, KindOOM, KindTasksLimit, KindLimitChanged, KindEscaped, KindIntent,
-	KindTerm, KindKill, KindSurvived, KindOrphans, KindKeeperChanged, KindEnded}
+	KindTerm, KindKill, KindSurvived, KindOrphans, KindKeeperChanged, KindEnded, KindStoreReplaced}
 
 // Event is one fact about a run. Optional fields are nil when they do not apply or are not known.
 type Event struct {

@@ -40,7 +40,7 @@ func journalEntry(e *Event, r *Run) []byte {
 
 func priority(e *Event) int {
 	switch {
-	case e.Kind == KindSurvived: // nothing but a person can help
+	case e.Kind == KindSurvived, e.Kind == KindStoreReplaced: // nothing but a person can help
 		return priorityErr
 	case e.IsKill():
 		return priorityWarning

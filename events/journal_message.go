@@ -22,6 +22,7 @@ var MessageIDs = map[Kind]string{
 	KindOrphans:       "7cdcb61743824c37ba7c3fb3f935db3d",
 	KindKeeperChanged: "254ac20ba1d64175abd4d037caa064de",
 	KindEnded:         "01dc14040c0c47929b120a1a9c974170",
+	KindStoreReplaced: "5a0d1b7f4d5b4c0fa1c4c2f7d1f7a9be",
 }
 
 // message is the sentence of a journal entry, without a full stop. It holds no command line: those are long, and not for
@@ -53,6 +54,9 @@ func sentence(e *Event, r *Run, id string) string {
 		return survivedText(e, id)
 	case KindOrphans:
 		return orphansText(e, id)
+	case KindStoreReplaced:
+		d := detail[ReplacedDetail](e)
+		return "the records were damaged and are now in " + d.Aside + "; new ones begin in " + d.Path
 	case KindKeeperChanged:
 		return id + " is watched by another process now"
 	default:

@@ -108,6 +108,10 @@ func (q EventQuery) postgres() (string, []any) {
 		c.add("host = ?", Clean(q.Host))
 	}
 	stmt := "SELECT position, ordinal, event FROM watchdog_events " + c.where() + " ORDER BY position"
+	if q.Limit > 0 {
+		stmt += " LIMIT ?"
+		c.args = append(c.args, q.Limit)
+	}
 	if q.Last <= 0 {
 		return stmt, c.args
 	}

@@ -24,7 +24,20 @@ type told struct {
 
 // NewRecorder returns a Recorder. The journal may be nil; running and closing it is the caller's business.
 func NewRecorder(s Store, j *Journal) *Recorder {
-	return &Recorder{store: s, journal: j, live: make(map[RunID]*told)}
+	rec := &Recorder{store: s, journal: j, live: make(map[RunID]*told)}
+	rec.alarm()
+	return rec
+}
+
+// alarm tells the journal of a store that began anew.
+func (rec *Recorder) alarm() {
+	s, ok := rec.store.(interface{ Replaced() []Event })
+	if !ok || rec.journal == nil {
+		return
+	}
+	for _, e := range s.Replaced() {
+		rec.journal.Send(e, nil)
+	}
 }
 
 // Begin is Store.Begin. Events of this run name its unit in the journal from now on, so a keeper that takes over a run
@@ -76,6 +89,7 @@ func (rec *Recorder) tell(r *Run, es []Event) {
 	if rec.journal == nil {
 		return
 	}
+	rec.alarm()
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	for i := range es {

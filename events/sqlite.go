@@ -32,29 +32,34 @@ const (
 // needed. A process that exits without Close loses nothing that was acknowledged: the log is on disk and the next process
 // reads it.
 type SQLite struct {
-	path   string
-	writer *sql.DB // nil in a store that is only read
+	path    string
+	writer  *sql.DB // nil in a store that is only read
+	migrate func(context.Context, *sql.DB) error
 
-	mu     sync.Mutex // guards reader and closed
-	reader *sql.DB    // nil until something is read
-	closed bool
+	mu       sync.Mutex
+	file     os.FileInfo // what the path meant when it was opened
+	reader   *sql.DB     // nil until something is read
+	read     os.FileInfo // of reader
+	closed   bool
+	replaced []Event // of damaged files that were set aside
 }
 
 // OpenSQLite opens the store at path, readable and writable, and creates the file (0600) and its directory (0700) when
-// they are missing. When the schema is not current, migrate is called to make it so.
+// they are missing. When the schema is not current, migrate is called to make it so. A file that is no database is set aside.
 func OpenSQLite(ctx context.Context, path string, migrate func(context.Context, *sql.DB) error) (*SQLite, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("store %q: %w", path, err)
 	}
-	if err := createFile(abs); err != nil {
-		return nil, fmt.Errorf("store %q: %w", path, err)
-	}
-	s := &SQLite{path: abs}
+	s := &SQLite{path: abs, migrate: migrate}
 	if s.writer, err = openPool(writerDSN(abs), 1); err != nil {
 		return nil, s.wrap("open", err)
 	}
-	if err := s.bringUpToDate(ctx, migrate); err != nil {
+	err = s.openFile(ctx)
+	if damaged(err) {
+		err = s.Replace(ctx, err)
+	}
+	if err != nil {
 		s.writer.Close()
 		return nil, s.wrap("open", err)
 	}
@@ -133,12 +138,12 @@ func (k keepLog) Connect(ctx context.Context) (driver.Conn, error) {
 }
 
 // bringUpToDate compares schema versions, which also opens the file and so finds out whether it is a database.
-func (s *SQLite) bringUpToDate(ctx context.Context, migrate func(context.Context, *sql.DB) error) error {
+func (s *SQLite) bringUpToDate(ctx context.Context) error {
 	have, err := schemaVersion(ctx, s.writer)
 	if err != nil || have == sqliteSchema {
 		return err
 	}
-	return migrate(ctx, s.writer)
+	return s.migrate(ctx, s.writer)
 }
 
 func schemaVersion(ctx context.Context, db *sql.DB) (int, error) {

@@ -111,10 +111,14 @@ func (q EventQuery) sqlite() (string, []any) {
 		c.add("EXISTS (SELECT 1 FROM watchdog_processes p WHERE p.run = watchdog_events.run AND p.host = ?)", Clean(q.Host))
 	}
 	order := "position"
-	if !q.Since.IsZero() {
+	if !q.Since.IsZero() && q.Limit == 0 {
 		order = "+position" // else SQLite reads the whole table to have it in order, instead of the index by time
 	}
 	stmt := "SELECT position, ordinal, event FROM watchdog_events " + c.where() + " ORDER BY " + order
+	if q.Limit > 0 {
+		stmt += " LIMIT ?"
+		c.args = append(c.args, q.Limit)
+	}
 	if q.Last <= 0 {
 		return stmt, c.args
 	}

@@ -16,27 +16,32 @@ import (
 func (s *SQLite) pool(ctx context.Context) (*sql.DB, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.reader != nil || s.closed {
-		return s.reader, s.openError()
+	if s.closed {
+		return nil, sql.ErrConnDone
 	}
-	if empty, err := missing(s.path); empty || err != nil {
-		return nil, err
+	fi, err := present(s.path)
+	if s.reader != nil && (fi == nil || !os.SameFile(fi, s.read)) {
+		s.reader.Close() // the file was set aside
+		s.reader = nil
+	}
+	if s.reader != nil || fi == nil || err != nil {
+		return s.reader, err
 	}
 	db, err := openReader(ctx, readerDSN(s.path))
-	s.reader = db
+	s.reader, s.read = db, fi
 	return db, err
 }
 
-// missing reports whether there is no database at path yet. The error is that of a database which may not be read.
-func missing(path string) (bool, error) {
+// present returns the file at path, nil if there is no database yet. The error is that of a database which may not be read.
+func present(path string) (os.FileInfo, error) {
 	fi, err := os.Stat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return true, nil
+	switch {
+	case errors.Is(err, os.ErrNotExist), err == nil && fi.Size() == 0:
+		return nil, nil
+	case err != nil:
+		return nil, err
 	}
-	if err != nil {
-		return false, err
-	}
-	return fi.Size() == 0, accessible(path, unix.R_OK)
+	return fi, accessible(path, unix.R_OK)
 }
 
 // openReader returns nil without an error for a database that is just being created.
@@ -51,13 +56,6 @@ func openReader(ctx context.Context, dsn string) (*sql.DB, error) {
 		return nil, err
 	}
 	return db, nil
-}
-
-func (s *SQLite) openError() error {
-	if s.closed {
-		return sql.ErrConnDone
-	}
-	return nil
 }
 
 // readable reports whether the queries can be asked. A schema that is just being created is not an error, and neither is an older

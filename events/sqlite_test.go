@@ -142,9 +142,14 @@ func TestSQLiteNotADatabase(t *testing.T) {
 	if err := os.WriteFile(path, []byte(strings.Repeat("this is no database\n", 500)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := events.OpenSQLite(t.Context(), path, migrations.SQLite)
+	r, err := events.OpenSQLiteReadOnly(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	_, err = r.Runs(t.Context(), events.RunQuery{})
 	if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "not a database") {
-		t.Errorf("opening a text file: %v, want an error that names it", err)
+		t.Errorf("reading a text file: %v, want an error that names it", err)
 	}
 	if _, err := events.OpenSQLite(t.Context(), t.TempDir(), migrations.SQLite); err == nil {
 		t.Error("a directory was opened as a database")

@@ -52,19 +52,49 @@ func (s *SQLite) End(ctx context.Context, r *Run, es ...Event) error {
 	})
 }
 
+// Import adds runs that have ended, and events, in one transaction. What is there already stays as it is, but a run that is alive here
+// is completed.
+func (s *SQLite) Import(ctx context.Context, runs []*Run, es []Event) error {
+	return s.write(ctx, "import", func(ctx context.Context, tx *sql.Tx) error {
+		for _, r := range runs {
+			if !r.State.Final() {
+				return fmt.Errorf("run %s: state %q is not final", r.Run, r.State)
+			}
+			if err := insertAnalysis(ctx, tx, r.AnalysisID, r.StartedAt); err != nil {
+				return err
+			}
+			if _, err := upsertRun(ctx, tx, r, true); err != nil {
+				return err
+			}
+		}
+		return insertEvents(ctx, tx, es)
+	})
+}
+
 var errReadOnly = errors.New("opened for reading only")
 
 // write runs f in a transaction of its own, which holds the write lock from its beginning. Whatever f does must be
-// idempotent: it runs again when another process was in the way.
+// idempotent: it runs again when another process was in the way, or had set the file aside.
 func (s *SQLite) write(ctx context.Context, doing string, f func(context.Context, *sql.Tx) error) error {
 	if s.writer == nil {
 		return s.wrap(doing, errReadOnly)
 	}
 	ctx, cancel := context.WithTimeout(ctx, sqliteTimeout)
 	defer cancel()
+	replaced := false
 	for {
 		err := s.transaction(ctx, f)
-		if !busy(err) || pause(ctx, busyPause) != nil {
+		switch {
+		case (err == nil || broken(err)) && s.moved():
+			if err = s.openFile(ctx); err != nil {
+				return s.wrap(doing, err)
+			}
+		case damaged(err) && !replaced:
+			replaced = true
+			if err := s.Replace(ctx, err); err != nil {
+				return err
+			}
+		case !busy(err) || pause(ctx, busyPause) != nil:
 			if broken(err) {
 				s.reconnect()
 			}

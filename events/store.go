@@ -76,6 +76,7 @@ type EventQuery struct {
 	Until      time.Time
 	After      int64   // position returned as Cursor by an earlier call; only events stored later
 	Last       int     // the last n of those selected
+	Limit      int     // the first n of those selected, to be gone on with from Cursor
 	UID        *uint32 // of runs of this user
 	Host       string  // of runs on this host
 	// Cursor, if not nil, receives the position of the last event returned (or After when there is none).

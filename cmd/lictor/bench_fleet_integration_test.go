@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -149,11 +151,15 @@ func BenchmarkFleet(b *testing.B) {
 	}
 }
 
-// oomKills reads from the kernel log when which process was killed for memory, on CLOCK_MONOTONIC.
+// oomKills reads from the kernel log when which process was killed for memory, on CLOCK_MONOTONIC. It has to be read while it is
+// written: the dumps of a burst are more than the kernel keeps.
 func oomKills(from *bufio.Reader, n int) (map[int]time.Duration, error) {
 	kills := map[int]time.Duration{}
 	for len(kills) < n {
 		line, err := from.ReadString('\n')
+		if errors.Is(err, syscall.EPIPE) { // some were overwritten
+			continue
+		}
 		if err != nil {
 			return kills, err
 		}
@@ -201,6 +207,15 @@ func (f *benchFleet) burst(n int, over time.Duration) []time.Duration {
 	var cursor int64
 	_, err = store.Events(f.Context(), events.EventQuery{Last: 1, Cursor: &cursor})
 	must(err)
+	type seen struct {
+		kills map[int]time.Duration
+		err   error
+	}
+	log := make(chan seen, 1)
+	go func() {
+		kills, err := oomKills(bufio.NewReaderSize(kmsg, 16<<10), n)
+		log <- seen{kills, err}
+	}()
 	go func() {
 		for range n {
 			_, _ = hold.WriteString("x\n")
@@ -218,8 +233,8 @@ func (f *benchFleet) burst(n int, over time.Duration) []time.Duration {
 			recorded[e.Run] = kernelTime()
 		}
 	}
-	kills, err := oomKills(bufio.NewReader(kmsg), n)
-	must(err)
+	kernel := <-log
+	must(kernel.err)
 	var late []time.Duration
 	for id, at := range recorded {
 		run, err := store.Run(f.Context(), id)
@@ -227,7 +242,7 @@ func (f *benchFleet) burst(n int, over time.Duration) []time.Duration {
 		if run.Reason != events.ReasonOOM {
 			f.Errorf("%s ended as %s %s", id, run.State, run.Reason)
 		}
-		killed, ok := kills[*run.LeaderPID]
+		killed, ok := kernel.kills[*run.LeaderPID]
 		if !ok {
 			f.Errorf("the kernel did not kill %d of %s", *run.LeaderPID, id)
 			continue

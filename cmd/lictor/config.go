@@ -31,7 +31,23 @@ type configKey struct {
 	check    func(name, text string) error
 }
 
-// configKeys lists the keys. The environment variable of memory_max is LICTOR_MEMORY_MAX, its flag is --memory-max.
+// variable is the environment variable of a key: that of memory_max is LICTOR_MEMORY_MAX.
+func (k configKey) variable() string {
+	if k.name == keyDatabase {
+		return "LICTOR_DATABASE_URL"
+	}
+	return "LICTOR_" + strings.ToUpper(k.name)
+}
+
+// The keys that are about records and not about runs.
+const (
+	keyDatabase       = "database"
+	keyRetention      = "retention"
+	keyRetentionKills = "retention_kills"
+	keyStoreMax       = "store_max"
+)
+
+// configKeys lists the keys. The flag of memory_max is --memory-max.
 var configKeys = []configKey{
 	{"memory_max", "2G", true, checkSize},
 	{"memory_swap_max", "0", false, checkSizeOrZero},
@@ -41,6 +57,10 @@ var configKeys = []configKey{
 	{"grace", "10s", false, checkTimespan},
 	{"cpu_quota", "infinity", false, checkPercent},
 	{"oom_policy", "kill", false, checkOOMPolicy},
+	{keyDatabase, "", false, checkDatabase},
+	{keyRetention, "90d", false, checkTimespan},
+	{keyRetentionKills, "1y", false, checkTimespan},
+	{keyStoreMax, "1G", false, checkSize},
 }
 
 // LoadConfig reads the configuration: environment over the user's file over the administrator's files over the built-in
@@ -122,7 +142,7 @@ func (c *Config) addFile(path string, admin bool) error {
 // addEnvironment puts LICTOR_* variables over the files. An empty variable is not set.
 func (c *Config) addEnvironment(getenv func(string) string) error {
 	for _, k := range configKeys {
-		name := "LICTOR_" + strings.ToUpper(k.name)
+		name := k.variable()
 		text := getenv(name)
 		if text == "" {
 			continue
@@ -167,6 +187,14 @@ func checkTimespan(name, text string) error {
 func checkPercent(name, text string) error {
 	_, _, err := ParsePercent(name, text)
 	return err
+}
+
+// checkDatabase does not repeat the URL, in which there may be a password.
+func checkDatabase(name, text string) error {
+	if text == "" || strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://") {
+		return nil
+	}
+	return withHint(fmt.Errorf("%s: not the URL of a PostgreSQL database", name), "write it like postgres://user@host/database")
 }
 
 func checkOOMPolicy(name, text string) error {

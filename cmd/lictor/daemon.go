@@ -151,6 +151,7 @@ func (d *daemon) run(ctx context.Context, socket string) error {
 	}
 	supervisor := newSupervisor(d.app)
 	d.workers.Go(func() { d.fleet.Run(ctx) })
+	d.workers.Go(func() { d.housekeeping(ctx) })
 	defer d.workers.Wait()
 	d.followFleet(ctx)
 	d.sweep(ctx, true)

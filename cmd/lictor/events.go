@@ -22,6 +22,7 @@ type eventOptions struct {
 	analysis     string
 	lines        int // -1: all, or the last few with follow
 	follow       bool
+	remote, all  bool
 	list         listFlags
 }
 
@@ -30,6 +31,8 @@ func (o *eventOptions) add(f *pflag.FlagSet) {
 	f.StringVarP(&o.until, "until", "U", "", "before this `time`")
 	f.StringVar(&o.analysis, "analysis", "", "only of this analysis `id`")
 	f.IntVarP(&o.lines, "lines", "n", -1, "the last `number` of them")
+	f.BoolVar(&o.remote, "remote", false, "from the PostgreSQL database, of this host")
+	f.BoolVar(&o.all, "all-hosts", false, "from the PostgreSQL database, of all hosts")
 	f.BoolVar(&o.list.json, "json", false, "JSON, one object per line")
 	f.BoolVar(&o.list.noLegend, "no-legend", false, "no header")
 }
@@ -61,7 +64,7 @@ func (a *App) listEvents(ctx context.Context, args []string, o eventOptions) err
 	cursor := int64(0)
 	q.Cursor = &cursor
 	t := eventTable(o.follow)
-	err = a.read(ctx, func(ctx context.Context, s events.Reader) error {
+	err = a.readFrom(ctx, &q, o, func(ctx context.Context, s events.Reader) error {
 		if len(args) == 1 {
 			run, err := a.resolve(ctx, s, args[0])
 			if err != nil {
@@ -82,6 +85,32 @@ func (a *App) listEvents(ctx context.Context, args []string, o eventOptions) err
 		return err
 	}
 	return a.follow(ctx, q, t, o)
+}
+
+// openSource opens what the events are to come from.
+func (a *App) openSource(ctx context.Context, o eventOptions) (events.Reader, error) {
+	if o.remote || o.all {
+		return a.openDatabase(ctx)
+	}
+	return a.openReaders(ctx)
+}
+
+// readFrom is read for a query of events, which may be about those in the database.
+func (a *App) readFrom(ctx context.Context, q *events.EventQuery, o eventOptions, fn func(context.Context, events.Reader) error) error {
+	if !o.remote && !o.all {
+		return a.read(ctx, fn)
+	}
+	ctx, cancel := context.WithTimeout(ctx, readDeadline)
+	defer cancel()
+	store, err := a.openDatabase(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if !o.all {
+		q.Host = a.hostname()
+	}
+	return a.explainStore(fn(ctx, store))
 }
 
 // query turns flags into a query.
@@ -116,7 +145,7 @@ func (o eventOptions) query(now time.Time) (q events.EventQuery, err error) {
 
 // follow prints what is stored later, until ctx ends or stdout is closed.
 func (a *App) follow(ctx context.Context, q events.EventQuery, t *table, o eventOptions) error {
-	store, err := a.openReaders(ctx)
+	store, err := a.openSource(ctx, o)
 	if err != nil {
 		return err
 	}

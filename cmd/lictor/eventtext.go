@@ -29,6 +29,9 @@ func describe(e events.Event) string {
 		return describeEnd(e)
 	case events.KindLimitChanged:
 		return describeLimit(readAs[events.LimitDetail](e.Detail))
+	case events.KindStoreReplaced:
+		d := readAs[events.ReplacedDetail](e.Detail)
+		return "the database was damaged: " + d.Why + "; it is " + d.Aside + " now"
 	case events.KindStarted, events.KindAdopted:
 		if e.PID != nil {
 			return fmt.Sprintf("pid %d", *e.PID)

@@ -47,7 +47,7 @@ func TestFollow(t *testing.T) {
 	expect("WHEN")
 
 	// The store comes into being only now; events of other kinds are not shown.
-	store, err := app.OpenWriter(ctx)
+	store, err := app.openStore(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -238,7 +238,7 @@ func (a *App) startTelling(path string) *telling {
 		if t.err != nil {
 			return
 		}
-		if t.store, t.err = a.openWriterAt(context.Background(), path); t.err != nil {
+		if t.store, t.err = a.openStoreAt(context.Background(), path); t.err != nil {
 			return
 		}
 		t.journal = events.NewJournal(events.JournalOptions{})

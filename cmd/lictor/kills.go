@@ -21,7 +21,12 @@ func newKillsCommand(app *App) *cobra.Command {
 		Long:  killsLong,
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return app.read(cmd.Context(), func(ctx context.Context, s events.Reader) error { return app.kills(ctx, s, o) })
+			q, err := o.query(app.Now())
+			if err != nil {
+				return err
+			}
+			q.KillsOnly = true
+			return app.readFrom(cmd.Context(), &q, o, func(ctx context.Context, s events.Reader) error { return app.kills(ctx, s, q, o) })
 		},
 	}
 	o.add(cmd.Flags())
@@ -29,12 +34,7 @@ func newKillsCommand(app *App) *cobra.Command {
 	return cmd
 }
 
-func (a *App) kills(ctx context.Context, s events.Reader, o eventOptions) error {
-	q, err := o.query(a.Now())
-	if err != nil {
-		return err
-	}
-	q.KillsOnly = true
+func (a *App) kills(ctx context.Context, s events.Reader, q events.EventQuery, o eventOptions) error {
 	es, err := s.Events(ctx, q)
 	if err != nil {
 		return err
@@ -49,6 +49,9 @@ func (a *App) kills(ctx context.Context, s events.Reader, o eventOptions) error 
 	}
 	t := &table{columns: []column{{title: "WHEN"}, {title: "RUN"}, {title: "ANALYSIS"}, {title: "KIND"}, {title: "REASON"},
 		{title: "PEAK"}, {title: "LIMIT"}, {title: "AFTER"}, {title: "COMMAND"}}}
+	if o.all {
+		t.columns = append([]column{{title: "HOST"}}, t.columns...)
+	}
 	ids := shortIDs(runsOf(es))
 	runs := map[events.RunID]*events.Run{}
 	for _, e := range es {
@@ -56,10 +59,21 @@ func (a *App) kills(ctx context.Context, s events.Reader, o eventOptions) error 
 		if err != nil {
 			return err
 		}
-		t.add(a.killRow(e, ids[e.Run], run)...)
+		row := a.killRow(e, ids[e.Run], run)
+		if o.all {
+			row = append(texts(hostOf(run)), row...)
+		}
+		t.add(row...)
 	}
 	t.print(a, !o.list.noLegend)
 	return nil
+}
+
+func hostOf(run *events.Run) string {
+	if run == nil {
+		return "-"
+	}
+	return orDash(run.Host)
 }
 
 // runOf returns the record of a run, nil if there is none: an event may be all that is left.

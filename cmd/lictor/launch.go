@@ -182,7 +182,6 @@ func span(seconds float64) time.Duration {
 
 // newRun is the record of a run that has not begun.
 func (a *App) newRun(s scope.Spec, limits events.Limits, name string, labels map[string]string) *events.Run {
-	host, _ := os.Hostname()
 	boot, _ := cgroup.BootID()
 	cwd := s.Dir
 	if wd, err := os.Getwd(); err == nil && !strings.HasPrefix(cwd, "/") {
@@ -193,7 +192,7 @@ func (a *App) newRun(s scope.Spec, limits events.Limits, name string, labels map
 		service = s.Run.Service()
 	}
 	return &events.Run{API: events.API, Run: events.RunID(s.Run), AnalysisID: s.AnalysisID, Name: name, Labels: labels,
-		Unit: s.Run.Scope(), Service: service, Host: host, BootID: boot, Manager: string(a.Mode()), UID: uint32(os.Getuid()),
+		Unit: s.Run.Scope(), Service: service, Host: a.hostname(), BootID: boot, Manager: string(a.Mode()), UID: uint32(os.Getuid()),
 		Command: s.Args, Cwd: cwd, State: events.StateStarting, Limits: limits}
 }
 

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
-	"os"
 	"strconv"
 	"time"
 
@@ -62,10 +61,9 @@ func (a *App) readRun(from *events.Run, properties []string, uid uint32) (*event
 	if err := spec.Validate(); err != nil {
 		return nil, spec, err
 	}
-	host, _ := os.Hostname()
 	boot, _ := cgroup.BootID()
 	return &events.Run{API: events.API, Run: from.Run, AnalysisID: from.AnalysisID, Name: from.Name, Labels: from.Labels,
-		Unit: spec.Run.Scope(), Host: host, BootID: boot, Manager: string(a.Mode()), UID: uid,
+		Unit: spec.Run.Scope(), Host: a.hostname(), BootID: boot, Manager: string(a.Mode()), UID: uid,
 		Command: from.Command, Cwd: from.Cwd, State: events.StateStarting, Limits: from.Limits}, spec, nil
 }
 

@@ -24,16 +24,16 @@ func (a *App) OpenReader() (events.Reader, error) {
 	return events.OpenSQLiteReadOnly(path)
 }
 
-// OpenWriter opens the store for reading and writing, and creates it if it is not there.
-func (a *App) OpenWriter(ctx context.Context) (events.Store, error) {
+// openStore opens the own store for reading and writing, and creates it if it is not there.
+func (a *App) openStore(ctx context.Context) (*events.SQLite, error) {
 	path, err := a.StorePath()
 	if err != nil {
 		return nil, err
 	}
-	return a.openWriterAt(ctx, path)
+	return a.openStoreAt(ctx, path)
 }
 
-func (a *App) openWriterAt(ctx context.Context, path string) (events.Store, error) {
+func (a *App) openStoreAt(ctx context.Context, path string) (*events.SQLite, error) {
 	s, err := events.OpenSQLite(ctx, path, migrations.SQLite)
 	if err != nil {
 		return nil, a.explainStore(err)
@@ -88,6 +88,10 @@ func (a *App) explainStore(err error) error {
 		return withHint(err, "give more characters of the id")
 	case errors.Is(err, migrations.ErrNewer):
 		return withHint(err, "use the lictor that wrote it, or a newer one")
+	case errors.Is(err, events.ErrSchema):
+		return withHint(err, "lictor db migrate")
+	case errors.Is(err, events.ErrDamaged):
+		return withHint(err, "lictor db check --set-aside begins a new one")
 	case errors.Is(err, fs.ErrPermission) && a.Mode() == ModeSystem && a.UID != 0:
 		return withHint(err, "lictor --user for the own runs, or ask as root")
 	}

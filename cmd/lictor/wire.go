@@ -118,6 +118,12 @@ func (a *App) StorePath() (string, error) {
 	return filepath.Join(dir, "lictor.db"), nil
 }
 
+// hostname is how the records name this machine, empty if it has no name.
+func (*App) hostname() string {
+	host, _ := os.Hostname()
+	return host
+}
+
 // settle calls the hook before a listing.
 func (a *App) settle(ctx context.Context) {
 	if a.Settle == nil {

@@ -193,6 +193,10 @@ func (m *Memory) Events(ctx context.Context, q events.EventQuery) ([]events.Even
 			found, positions = append(found, copyEvent(e)), append(positions, int64(i+1))
 		}
 	}
+	if q.Limit > 0 {
+		n := min(q.Limit, len(found))
+		found, positions = found[:n], positions[:n]
+	}
 	if q.Last > 0 {
 		found = found[max(len(found)-q.Last, 0):]
 	}

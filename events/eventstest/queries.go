@@ -89,6 +89,9 @@ func queryEvents(t *testing.T, s events.Store) {
 		{"last of a run", events.EventQuery{Run: a.Run, Last: 2}, []events.Event{a2, a3}},
 		{"everything at once", events.EventQuery{Run: a.Run, AnalysisID: "x", Kinds: []events.Kind{events.KindEnded}, KillsOnly: true,
 			Since: at(0), Until: at(time.Hour), Last: 3}, []events.Event{a3}},
+		{"limit", events.EventQuery{Limit: 3}, []events.Event{a1, a2, b1}},
+		{"limit since", events.EventQuery{Since: at(2 * time.Second), Limit: 2}, []events.Event{a2, b1}},
+		{"large limit", events.EventQuery{Limit: 30}, []events.Event{a1, a2, b1, b2, a3}},
 		{"nothing", events.EventQuery{Run: "cccccccccccc"}, nil},
 	} {
 		t.Run(q.name, func(t *testing.T) { wantEvents(t, s, q.query, q.want...) })
