@@ -25,15 +25,21 @@ type JournalOptions struct {
 // delivered is counted (Dropped): the store has the record, journald is a copy.
 type Journal struct {
 	socket  *journalSocket
-	queue   chan []byte
+	queue   chan item
 	stopped chan struct{} // closed by Close: nothing is queued any more
 	sender  chan struct{} // holds one token while somebody writes to the socket
-	pending []byte        // taken from the queue but not sent; owned by whoever has the token
+	pending *item         // taken from the queue but not sent; owned by whoever has the token
 
 	mu     sync.Mutex // orders Send against Close
 	closed bool
 
 	dropped atomic.Uint64
+}
+
+// item is what waits in the queue: an entry, or a mark that closes a channel when all before it is sent or given up.
+type item struct {
+	entry   []byte
+	reached chan struct{}
 }
 
 // NewJournal returns a Journal that is not connected yet.
@@ -46,7 +52,7 @@ func NewJournal(o JournalOptions) *Journal {
 	}
 	return &Journal{
 		socket:  &journalSocket{path: o.Socket},
-		queue:   make(chan []byte, o.Queue),
+		queue:   make(chan item, o.Queue),
 		stopped: make(chan struct{}),
 		sender:  make(chan struct{}, 1),
 	}
@@ -63,9 +69,30 @@ func (j *Journal) Send(e Event, r *Run) {
 		return
 	}
 	select {
-	case j.queue <- entry:
+	case j.queue <- item{entry: entry}:
 	default:
 		j.dropped.Add(1)
+	}
+}
+
+// Flush waits until what was queued before is sent or given up, or until ctx is done. It needs a Run.
+func (j *Journal) Flush(ctx context.Context) {
+	mark := item{reached: make(chan struct{})}
+	j.mu.Lock()
+	if j.closed {
+		j.mu.Unlock()
+		return
+	}
+	select {
+	case j.queue <- mark:
+	default: // journald is far behind
+		j.mu.Unlock()
+		return
+	}
+	j.mu.Unlock()
+	select {
+	case <-mark.reached:
+	case <-ctx.Done():
 	}
 }
 
@@ -87,7 +114,8 @@ func (j *Journal) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-j.stopped:
 			return nil
-		case j.pending = <-j.queue:
+		case it := <-j.queue:
+			j.pending = &it
 			j.deliver(ctx)
 		}
 	}
@@ -135,7 +163,8 @@ func (j *Journal) stop() bool {
 // next takes an entry from the queue, if there is one.
 func (j *Journal) next() bool {
 	select {
-	case j.pending = <-j.queue:
+	case it := <-j.queue:
+		j.pending = &it
 		return true
 	default:
 		return false
@@ -144,7 +173,12 @@ func (j *Journal) next() bool {
 
 // deliver sends the pending entry. It stays pending only if ctx ended first.
 func (j *Journal) deliver(ctx context.Context) {
-	err := j.socket.send(ctx, j.pending)
+	if j.pending.reached != nil {
+		close(j.pending.reached)
+		j.pending = nil
+		return
+	}
+	err := j.socket.send(ctx, j.pending.entry)
 	if err != nil && ctx.Err() != nil {
 		return
 	}

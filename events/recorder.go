@@ -3,7 +3,9 @@ package events
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
+	"time"
 )
 
 // Recorder writes to the store and then tells journald. When the store fails (a full disk), journald is told all the same,
@@ -12,8 +14,10 @@ type Recorder struct {
 	store   Store
 	journal *Journal // nil: nobody is told
 
-	mu   sync.Mutex
-	live map[RunID]*told
+	mu     sync.Mutex
+	live   map[RunID]*told
+	last   <-chan struct{} // closed when all writes so far are through; nil before the first
+	coming []Event         // on their way to the store
 }
 
 // told is what a Recorder remembers of a live run.
@@ -40,30 +44,119 @@ func (rec *Recorder) alarm() {
 	}
 }
 
+// inTurn lets write have the store when all earlier writes are through, and returns what it returns, or, when ctx is done before
+// that, the error of ctx: the write is done all the same, later. A disk that hangs in fsync(2) must not hang who waits for it:
+// nothing ends that but the disk.
+func (rec *Recorder) inTurn(ctx context.Context, write func(context.Context) error) error {
+	done, through := make(chan error, 1), make(chan struct{})
+	rec.mu.Lock()
+	before := rec.last
+	rec.last = through
+	rec.mu.Unlock()
+	go func() {
+		defer close(through)
+		if before != nil {
+			<-before
+		}
+		done <- write(context.WithoutCancel(ctx)) // the store has a timeout of its own
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // Begin is Store.Begin. Events of this run name its unit in the journal from now on, so a keeper that takes over a run
 // calls it too; in the store that changes nothing.
 func (rec *Recorder) Begin(ctx context.Context, r *Run) error {
 	rec.remember(r)
-	return rec.store.Begin(ctx, r)
+	begun := *r // the caller goes on with it
+	return rec.inTurn(ctx, func(ctx context.Context) error { return rec.store.Begin(ctx, &begun) })
 }
 
-// Append is Store.Append.
+// Append is Store.Append. When it returns because ctx is done, the events are on their way, and Events returns them already.
 func (rec *Recorder) Append(ctx context.Context, es ...Event) error {
-	err := rec.store.Append(ctx, es...)
-	rec.tell(nil, es)
-	return err
+	es = slices.Clone(es)
+	rec.expect(es)
+	return rec.inTurn(ctx, func(ctx context.Context) error {
+		err := rec.store.Append(ctx, es...)
+		rec.arrived(es)
+		rec.tell(nil, es)
+		return err
+	})
 }
 
-// End is Store.End. Events of a run that somebody else has ended are not told: the other one does that.
+// End is Store.End. Events of a run that somebody else has ended are not told: the other one does that. When it returns nil,
+// journald has the events, too, unless it is late: who releases a run after that and dies has told.
 func (rec *Recorder) End(ctx context.Context, r *Run, es ...Event) error {
-	err := rec.store.End(ctx, r, es...)
-	if !errors.Is(err, ErrAlreadyEnded) {
-		rec.tell(r, es)
+	ended := *r
+	es = slices.Clone(es)
+	return rec.inTurn(ctx, func(ctx context.Context) error {
+		err := rec.store.End(ctx, &ended, es...)
+		if !errors.Is(err, ErrAlreadyEnded) {
+			rec.tell(&ended, es)
+		}
+		if err == nil || errors.Is(err, ErrAlreadyEnded) {
+			rec.forget(ended.Run)
+		}
+		if err == nil && rec.journal != nil {
+			ctx, cancel := context.WithTimeout(ctx, flushPatience)
+			defer cancel()
+			rec.journal.Flush(ctx)
+		}
+		return err
+	})
+}
+
+// flushPatience is how long the end of a run waits for journald.
+const flushPatience = 100 * time.Millisecond
+
+// Again tells journald what the store has of a run since a point in time: the process that wrote it may have died before it told.
+// An entry that is there already comes a second time, with the same LICTOR_EVENT_ID.
+func (rec *Recorder) Again(ctx context.Context, r *Run, since time.Time) error {
+	if rec.journal == nil {
+		return nil
 	}
-	if err == nil || errors.Is(err, ErrAlreadyEnded) {
-		rec.forget(r.Run)
+	es, err := rec.store.Events(ctx, EventQuery{Run: r.Run, Since: since})
+	if err != nil {
+		return err
 	}
-	return err
+	rec.tell(r, es)
+	return nil
+}
+
+// Events is Store.Events for the events of one run of one kind, with those that are on their way to the store.
+func (rec *Recorder) Events(ctx context.Context, q EventQuery) ([]Event, error) {
+	rec.mu.Lock()
+	coming := slices.Clone(rec.coming)
+	rec.mu.Unlock()
+	es, err := rec.store.Events(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	for i := range coming {
+		e := coming[i]
+		if e.Run == q.Run && slices.Contains(q.Kinds, e.Kind) &&
+			!slices.ContainsFunc(es, func(have Event) bool { return eventID(&have) == eventID(&e) }) {
+			es = append(es, e)
+		}
+	}
+	return es, nil
+}
+
+// expect and arrived keep the list of events that are on their way.
+func (rec *Recorder) expect(es []Event) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	rec.coming = append(rec.coming, es...)
+}
+
+func (rec *Recorder) arrived(es []Event) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	rec.coming = rec.coming[len(es):] // they arrive in the order in which they were expected
 }
 
 func (rec *Recorder) remember(r *Run) *told {

@@ -33,7 +33,7 @@ type Enforcer struct {
 
 // recordTimeout bounds one write to the store on the way to a signal: a full disk or a stuck one must not keep a run-away
 // alive.
-const recordTimeout = 2 * time.Second
+const recordTimeout = 500 * time.Millisecond
 
 // Begin announces an ending: the intent is written and the escalation starts with the next Step. Grace 0 means SIGKILL
 // follows at once.

@@ -275,10 +275,6 @@ type recorder struct {
 	store events.Store
 }
 
-func (r *recorder) Events(ctx context.Context, q events.EventQuery) ([]events.Event, error) {
-	return r.store.Events(ctx, q)
-}
-
 // logger is for what goes wrong beside the record. It is talk.
 func (a *App) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: a.logLevel(slog.LevelWarn)}))

@@ -188,6 +188,9 @@ func (s *settler) finish(ctx context.Context, led *scope.Ledger, populated bool,
 		if populated {
 			return nil // somebody has moved in since
 		}
+		if err := rec.Again(ctx, k.run, time.Time{}); err != nil {
+			return err
+		}
 		s.did("released %s", led.Run)
 		return s.launcher.Release(ctx, led.Run, true)
 	}
@@ -271,6 +274,9 @@ func (s *settler) keeping(ctx context.Context, led *scope.Ledger) (*keeping, *re
 	return k, rec, err
 }
 
+// untold is how far back the events of a run go of which its last keeper may not have told journald.
+const untold = 5 * time.Minute
+
 // begun finds the record of a run in the store, or makes it from its ledger if the store has none.
 func (s *settler) begun(ctx context.Context, led *scope.Ledger) (*keeping, *recorder, error) {
 	rec, err := s.recorder(led.Facts.Store)
@@ -286,6 +292,9 @@ func (s *settler) begun(ctx context.Context, led *scope.Ledger) (*keeping, *reco
 	}
 	if !run.State.Final() {
 		if err := rec.Begin(ctx, run); err != nil {
+			return nil, nil, err
+		}
+		if err := rec.Again(ctx, run, s.app.Now().Add(-untold)); err != nil {
 			return nil, nil, err
 		}
 	}
