@@ -25,13 +25,14 @@ esac
 # files calls $1 with the place and the source of each file that is a copy, and completions with the place and the shell of
 # each completion. Install and uninstall go through the same lists.
 files() {
-	for unit in lictor.service lictor.socket lictor.slice; do "$1" "$systemd/system/$unit" "$here/$unit"; done
-	"$1" "$systemd/user/lictor.service" "$here/user/lictor.service"
+	for unit in lictor.service lictor-forward.service lictor.socket lictor.slice; do "$1" "$systemd/system/$unit" "$here/$unit"; done
+	for unit in lictor.service lictor-forward.service; do "$1" "$systemd/user/$unit" "$here/user/$unit"; done
 	"$1" "$systemd/user/lictor.slice" "$here/lictor.slice"
 	"$1" "$systemd/catalog/lictor.catalog" "$here/lictor.catalog"
 	"$1" "$PREFIX/lib/sysusers.d/lictor.conf" "$here/sysusers.d/lictor.conf"
 	"$1" "$PREFIX/lib/tmpfiles.d/lictor.conf" "$here/tmpfiles.d/lictor.conf"
 	"$1" "$example" "$here/lictor.toml"
+	"$1" "$doc/examples/postgres-roles.sql" "$here/../migrations/roles.sql"
 }
 completions() {
 	"$1" "$PREFIX/share/bash-completion/completions/lictor" bash

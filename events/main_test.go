@@ -19,15 +19,23 @@ import (
 const (
 	childStore = "LICTOR_TEST_STORE" // path of the database
 	childName  = "LICTOR_TEST_NAME"  // part of the run ids, or which test the child belongs to
+
+	childForever = "LICTOR_TEST_FOREVER" // the child writes until it cannot
 )
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(childStore); path != "" {
-		if err := launch(context.Background(), path, os.Getenv(childName), os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+		name := os.Getenv(childName)
+		for i := 0; ; i++ {
+			if err := launch(context.Background(), path, name, os.Stdout); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			if os.Getenv(childForever) == "" {
+				os.Exit(0)
+			}
+			name = fmt.Sprintf("%s-%d", os.Getenv(childName), i)
 		}
-		os.Exit(0)
 	}
 	goleak.VerifyTestMain(m)
 }

@@ -1,6 +1,6 @@
 -- Roles for the PostgreSQL database of lictor, for whoever administers it:
 --
---     psql -v ON_ERROR_STOP=1 -f roles.sql "$DATABASE_URL"      after `lictor db migrate`, as the owner of the tables
+--     psql -v ON_ERROR_STOP=1 -f postgres-roles.sql "$DATABASE_URL"      after `lictor db migrate`, as the owner of the tables
 --
 -- The owner of the database migrates and prunes. lictor_writer is for the hosts that forward records: it can neither delete a
 -- record nor change one that is complete but by going around lictor. lictor_reader is for people and dashboards. Both are

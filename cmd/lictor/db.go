@@ -33,7 +33,8 @@ func newDBMigrateCommand(app *App) *cobra.Command {
 		Use:   "migrate",
 		Short: "Bring the tables of the database up to date",
 		Long: `Bring the tables of the PostgreSQL database up to date, or make them; several hosts may do it at once. The store is brought up
-to date by whatever writes to it. migrations/roles.sql has a role for the hosts, which need not own the tables, and one for readers.`,
+to date by whatever writes to it. /usr/share/doc/lictor/examples/postgres-roles.sql makes a role for the hosts, which need not own the tables, and
+one for readers.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return app.migrate(cmd.Context()) },
 	}

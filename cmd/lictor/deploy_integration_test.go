@@ -39,16 +39,21 @@ func (b *bed) script(verb string) string {
 // second in an emulated guest, and ten seconds if a tenth of a processor is all there is.
 const noQuota = "CPUQuota="
 
-// dropIn changes the daemon's unit: the test binary is the one that is installed, and lines are added to [Service].
+// dropIn changes the units: the test binary is the one that is installed, and lines are added to the daemon's [Service].
 func (b *bed) dropIn(lines ...string) {
 	b.Helper()
-	path := fmt.Sprintf("/run/systemd/%s/lictor.service.d/test.conf", b.mode)
+	b.dropInOf("lictor.service", append([]string{"ExecStart=", "ExecStart=@/usr/bin/lictor " + realName + " --" + string(b.mode) + " watch"}, lines...)...)
+	b.dropInOf("lictor-forward.service", "ExecStart=", "ExecStart=@/usr/bin/lictor "+realName+" --"+string(b.mode)+" db forward --follow", noQuota)
+}
+
+func (b *bed) dropInOf(unit string, lines ...string) {
+	b.Helper()
+	path := fmt.Sprintf("/run/systemd/%s/%s.d/test.conf", b.mode, unit)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = os.RemoveAll(filepath.Dir(path)) })
-	text := fmt.Sprintf("[Service]\nExecStart=\nExecStart=@/usr/bin/lictor %s --%s watch\n%s\n", realName, b.mode, strings.Join(lines, "\n"))
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte("[Service]\n"+strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -101,7 +106,7 @@ func TestDeploy(t *testing.T) {
 	asRoot(t, func(b *bed) {
 		b.dropIn(noQuota, "WatchdogSec=10")
 		b.install()
-		b.section("units", func(b *bed) { b.verify(); b.confined(2.5) })
+		b.section("units", func(b *bed) { b.verify(); b.confined("lictor.service", 2.5); b.confined("lictor-forward.service", 2.5) })
 		b.section("capabilities", (*bed).capabilities)
 		b.section("X22", (*bed).sockets)
 		b.section("K1K13K21", (*bed).hardened)
@@ -197,8 +202,8 @@ func (b *bed) verify() {
 	if b.mode == ModeUser {
 		args = append([]string{"--user"}, args...)
 	}
-	units, _ := filepath.Glob("/usr/lib/systemd/" + string(b.mode) + "/lictor.*")
-	if want := map[Mode]int{ModeSystem: 3, ModeUser: 2}[b.mode]; len(units) != want {
+	units, _ := filepath.Glob("/usr/lib/systemd/" + string(b.mode) + "/lictor[.-]*.s*")
+	if want := map[Mode]int{ModeSystem: 4, ModeUser: 3}[b.mode]; len(units) != want {
 		b.Errorf("units %v, want %d", units, want)
 	}
 	if out, err := b.command("systemd-analyze", append(args, units...)...).CombinedOutput(); err != nil || len(out) > 0 {
@@ -206,11 +211,11 @@ func (b *bed) verify() {
 	}
 }
 
-// confined compares how exposed systemd thinks the daemon is, from 0 to 10.
-func (b *bed) confined(most float64) {
+// confined compares how exposed systemd thinks a unit is, from 0 to 10.
+func (b *bed) confined(unit string, most float64) {
 	b.Helper()
-	out, err := exec.Command("systemd-analyze", "security", "--no-pager", "lictor.service").CombinedOutput()
-	m := regexp.MustCompile(`Overall exposure level for lictor.service: ([0-9.]+)`).FindSubmatch(out)
+	out, err := exec.Command("systemd-analyze", "security", "--no-pager", unit).CombinedOutput()
+	m := regexp.MustCompile(`Overall exposure level for ` + unit + `: ([0-9.]+)`).FindSubmatch(out)
 	if err != nil || m == nil {
 		b.Fatalf("systemd-analyze security: %v: %s", err, out)
 	}

@@ -6,12 +6,14 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/scidex/lictor/events"
+	"github.com/scidex/lictor/events/eventstest"
 	"github.com/scidex/lictor/migrations"
 )
 
@@ -110,6 +112,10 @@ func TestScripts(t *testing.T) {
 			env.Setenv("TZ", "UTC")
 			env.Setenv("LANG", "C.UTF-8")
 			env.Setenv("ESCAPE", "\x1b[31mx")
+			if strings.HasSuffix(env.WorkDir, "script-db") {
+				server := eventstest.StartPostgres(t, nil)
+				env.Setenv("DATABASE", server.URL(server.Empty(t)))
+			}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"store": loadFixtures},

@@ -110,7 +110,7 @@ func (p *Postgres) tool(tb testing.TB, name string, args ...string) string {
 // Start starts the server again, after Stop or Kill, and waits until it answers.
 func (p *Postgres) Start(tb testing.TB) {
 	tb.Helper()
-	args := []string{"-D", p.data(), "-k", p.dir, "-c", "listen_addresses="}
+	args := []string{"-D", p.data(), "-k", p.dir, "-c", "listen_addresses=", "-c", "shared_buffers=16MB"}
 	for _, s := range p.settings {
 		args = append(args, "-c", s)
 	}
@@ -183,7 +183,20 @@ func (p *Postgres) make(tb testing.TB, template string) string {
 // SQL runs a statement as the superuser and returns what it printed, fields separated by |.
 func (p *Postgres) SQL(tb testing.TB, database, stmt string) string {
 	tb.Helper()
-	return p.tool(tb, "psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-h", p.dir, "-U", "lictor", "-c", stmt, database)
+	out, err := p.Query(database, stmt)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return out
+}
+
+// Query is SQL for a server that may be away.
+func (p *Postgres) Query(database, stmt string) (string, error) {
+	out, err := p.command("psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-h", p.dir, "-U", "lictor", "-c", stmt, database).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("psql: %w: %s", err, out)
+	}
+	return strings.TrimSpace(string(out)), nil
 }
 
 // Stop stops the server as its administrator would: clients are disconnected.
