@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -59,7 +58,7 @@ func wantSame(t *testing.T, local, remote events.Store) {
 
 func forwarder(t *testing.T, spool *events.SQLite, to *events.Postgres) *events.Forwarder {
 	t.Helper()
-	return events.NewForwarder(spool, to, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	return events.NewForwarder(spool, to, quiet)
 }
 
 // inTime is how long a database may take to be back in these tests.
