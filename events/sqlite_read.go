@@ -159,6 +159,27 @@ func (s *SQLite) Events(ctx context.Context, q EventQuery) ([]Event, error) {
 	return es, nil
 }
 
+// EventsJSON is Events for those who want the JSON of lictor/v1, as it is stored: fn is called with one event at a time, whose bytes
+// are its own only until it returns.
+func (s *SQLite) EventsJSON(ctx context.Context, q EventQuery, fn func([]byte) error) error {
+	stmt, args := q.sqlite()
+	position := q.After
+	err := s.query(ctx, "read events", stmt, args, func(rows *sql.Rows) error {
+		var (
+			b       sql.RawBytes
+			ordinal int
+		)
+		if err := rows.Scan(&position, &ordinal, &b); err != nil {
+			return err
+		}
+		return fn(b)
+	})
+	if err == nil && q.Cursor != nil {
+		*q.Cursor = position
+	}
+	return err
+}
+
 const killsSinceSQL = `SELECT count(*) FROM watchdog_events WHERE is_kill = 1 AND at >= ?`
 
 // KillsSince implements Store.

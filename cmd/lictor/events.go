@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -71,6 +73,9 @@ func (a *App) listEvents(ctx context.Context, args []string, o eventOptions) err
 				return err
 			}
 			q.Run = run.Run
+		}
+		if raw, ok := s.(rawEvents); ok && o.list.json && o.lines != 0 {
+			return a.printRaw(ctx, raw, q)
 		}
 		es, err := s.Events(ctx, q)
 		if o.lines == 0 {
@@ -181,6 +186,25 @@ func (a *App) printEvents(t *table, es []events.Event, o eventOptions, legend bo
 	}
 	t.print(a, legend)
 	return nil
+}
+
+// rawEvents is a store that has the JSON of its events at hand.
+type rawEvents interface {
+	EventsJSON(ctx context.Context, q events.EventQuery, fn func([]byte) error) error
+}
+
+// printRaw prints events without reading them, which takes most of the time of a long listing.
+func (a *App) printRaw(ctx context.Context, s rawEvents, q events.EventQuery) error {
+	w := bufio.NewWriter(a.Stdout)
+	err := s.EventsJSON(ctx, q, func(b []byte) error {
+		text := string(b)
+		if strings.ContainsFunc(text, needsEscape) {
+			text = escapeJSON(text)
+		}
+		_, err := w.WriteString(text + "\n")
+		return err
+	})
+	return errors.Join(err, w.Flush())
 }
 
 func (a *App) printEventLines(es []events.Event) error {
