@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -159,7 +160,16 @@ func (s *SQLite) wrap(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
+	if broken(err) && full(s.path) && !strings.Contains(err.Error(), "full") { // SQLite calls it an I/O error, then
+		return fmt.Errorf("store %q: %s: its file system is full: %w", s.path, doing, err)
+	}
 	return fmt.Errorf("store %q: %s: %w", s.path, doing, err)
+}
+
+// full reports whether there is no room for a page where a file is.
+func full(path string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(filepath.Dir(path), &st) == nil && st.Bavail*uint64(st.Bsize) < 64<<10
 }
 
 // reconnect closes the connections that are not in use. The next call opens what it needs.

@@ -239,7 +239,7 @@ func (d *daemon) sweep(ctx context.Context, expected bool) {
 		return
 	}
 	for _, id := range runs {
-		if d.take(ctx, id) && !expected {
+		if d.take(ctx, id) && !expected && !d.justMade(id) {
 			d.mismatches.Add(1)
 			d.log.Warn("a run that no notice had told of", "run", id)
 		}
@@ -252,6 +252,12 @@ func (d *daemon) sweep(ctx context.Context, expected bool) {
 	})
 }
 
+// justMade reports whether the notice of a run may be on its way still.
+func (d *daemon) justMade(id scope.RunID) bool {
+	fi, err := os.Stat(filepath.Join(d.launcher.FleetDir(), id.Ledger()))
+	return err != nil || time.Since(fi.ModTime()) < launchPause
+}
+
 // take looks at a run that the daemon does not know, and reports whether it was one.
 func (d *daemon) take(ctx context.Context, id scope.RunID) bool {
 	d.mu.Lock()
@@ -262,24 +268,25 @@ func (d *daemon) take(ctx context.Context, id scope.RunID) bool {
 	d.busy[id] = true
 	d.workers.Go(func() {
 		again, pause := d.attend(ctx, id)
-		if again && sleep(ctx, pause) != nil {
+		if again {
+			d.lookAgain(ctx, id, pause)
 			return
 		}
 		d.mu.Lock()
 		delete(d.busy, id)
 		d.mu.Unlock()
-		if again {
-			d.later(ctx, id, 0)
-		}
 	})
 	return true
 }
 
-// later has a run looked at again.
-func (d *daemon) later(ctx context.Context, id scope.RunID, pause time.Duration) {
+// lookAgain has a run that was busy looked at again after a pause.
+func (d *daemon) lookAgain(ctx context.Context, id scope.RunID, pause time.Duration) {
 	if sleep(ctx, pause) != nil {
 		return
 	}
+	d.mu.Lock()
+	delete(d.busy, id)
+	d.mu.Unlock()
 	select {
 	case d.look <- id:
 	case <-ctx.Done():
@@ -417,7 +424,10 @@ func (d *daemon) hand(ctx context.Context, w *watcher.Keeper, led *scope.Ledger)
 		}
 		if err != nil {
 			d.log.Error("run not settled", "run", led.Run, "error", err)
-			d.workers.Go(func() { d.later(ctx, led.Run, finishRetry) })
+			d.mu.Lock()
+			d.busy[led.Run] = true // or the next sweep would be surprised
+			d.mu.Unlock()
+			d.workers.Go(func() { d.lookAgain(ctx, led.Run, finishRetry) })
 			return
 		}
 		d.log.Info("ended", "run", run.Run, "summary", run.Summary())

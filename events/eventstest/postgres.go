@@ -42,6 +42,9 @@ func StartPostgres(tb testing.TB, migrate func(url string) error, settings ...st
 	if len(settings) == 0 {
 		settings = []string{"fsync=off"}
 	}
+	if err := os.Chmod(dir, 0o755); err != nil { // for clients that are somebody else
+		tb.Fatal(err)
+	}
 	p := &Postgres{bin: postgresBin(tb), dir: dir, settings: settings}
 	if os.Geteuid() == 0 {
 		p.user = serverUser(tb)
