@@ -1,4 +1,28 @@
 package events
 
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+)
+
 // SQLiteSchema is the schema version that the statements are written for.
 const SQLiteSchema = sqliteSchema
+
+// Explain returns how PostgreSQL would find the answer to a query.
+func (p *Postgres) Explain(ctx context.Context, stmt string, args ...any) (plan string, err error) {
+	err = p.query(ctx, "explain", "EXPLAIN "+stmt, args, func(rows pgx.Rows) error {
+		plan += string(rows.RawValues()[0]) + "\n"
+		return nil
+	})
+	return plan, err
+}
+
+// Postgres is the query as PostgreSQL is asked.
+func (q EventQuery) Postgres() (string, []any) { return q.postgres() }
+
+// Postgres is the query as PostgreSQL is asked.
+func (q RunQuery) Postgres() (string, []any, error) {
+	where, args, err := q.postgres()
+	return "SELECT record FROM watchdog_processes " + where, args, err
+}

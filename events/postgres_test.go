@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/events/eventstest"
@@ -153,6 +154,55 @@ func TestPostgresURL(t *testing.T) {
 		_, err := events.OpenPostgres(t.Context(), url)
 		if err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v, want an error without the password", url, err)
+		}
+	}
+}
+
+// TestPostgresPlans: with a million events, what people and programs ask all the time reads no whole table.
+func TestPostgresPlans(t *testing.T) {
+	server := startPostgres(t)
+	name := server.Database(t)
+	server.SQL(t, name, `ALTER TABLE watchdog_events DISABLE TRIGGER ALL; ALTER TABLE watchdog_processes DISABLE TRIGGER ALL;
+INSERT INTO watchdog_processes SELECT to_char(n, 'FM000000000000'), NULL, 'a' || n % 5000, CASE WHEN n % 10 = 0 THEN 'n' || n % 100 ELSE '' END, 'u',
+	'box' || n % 20, 'b', 1000 + n % 50, n, jsonb_build_array('python3', n % 1000), 1, 1, 1, 'killed', 'oom', now() - n * interval '10 s',
+	(extract(epoch FROM now() - n * interval '10 s') * 1e9)::bigint, now(), n > 100, '{}' FROM generate_series(1, 250000) n;
+INSERT INTO watchdog_events (id, run, label, host, boot_id, uid, kind, ordinal, at, at_ns, state, reason, is_kill, event)
+SELECT gen_random_uuid(), to_char(n / 4, 'FM000000000000'), 'a' || n / 4 % 5000, 'box' || n / 4 % 20, 'b', 1000, 'ended', 0,
+	now() - (1000000 - n) * interval '2.5 s', (extract(epoch FROM now() - (1000000 - n) * interval '2.5 s') * 1e9)::bigint, '', '', n % 4 = 0, '{}'
+	FROM generate_series(1, 1000000) n;
+ANALYZE`)
+	p := openPostgres(t, server.URL(name))
+	now := time.Now()
+	event := func(q events.EventQuery) func() (string, []any, error) {
+		return func() (string, []any, error) {
+			stmt, args := q.Postgres()
+			return stmt, args, nil
+		}
+	}
+	for what, ask := range map[string]func() (string, []any, error){
+		"events of a run":       event(events.EventQuery{Run: "000000000077"}),
+		"last events":           event(events.EventQuery{Last: 20}),
+		"last events of a host": event(events.EventQuery{Last: 20, Host: "box3"}),
+		"new events":            event(events.EventQuery{After: 999_000}),
+		"events since":          event(events.EventQuery{Since: now.Add(-time.Hour)}),
+		"kills since":           event(events.EventQuery{Since: now.Add(-24 * time.Hour), KillsOnly: true}),
+		"kills of a host since": event(events.EventQuery{Since: now.Add(-24 * time.Hour), KillsOnly: true, Host: "box3"}),
+		"events of an analysis": event(events.EventQuery{AnalysisID: "a77"}),
+		"a page":                event(events.EventQuery{After: 500_000, Limit: 1000}),
+		"live runs":             events.RunQuery{Live: true}.Postgres,
+		"latest runs":           events.RunQuery{Limit: 20}.Postgres,
+		"runs since":            events.RunQuery{Since: now.Add(-time.Hour)}.Postgres,
+		"runs of an analysis":   events.RunQuery{AnalysisID: "a77"}.Postgres,
+		"runs of a name":        events.RunQuery{Name: "n10", Limit: 1}.Postgres,
+		"runs of a command":     events.RunQuery{Command: []string{"python3", "7"}}.Postgres,
+		"runs by prefix":        events.RunQuery{Prefix: "00000000007", Limit: 6}.Postgres,
+	} {
+		stmt, args, err := ask()
+		must(t, err)
+		plan, err := p.Explain(t.Context(), stmt, args...)
+		must(t, err)
+		if strings.Contains(plan, "Seq Scan") {
+			t.Errorf("%s: %s\nreads everything:\n%s", what, stmt, plan)
 		}
 	}
 }
