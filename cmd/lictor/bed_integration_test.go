@@ -441,7 +441,13 @@ func (b *bed) finish() {
 // units lists the units of runs that systemd knows.
 func (b *bed) units() string {
 	b.Helper()
-	return strings.TrimSpace(b.systemctl("list-units", "--all", "--no-legend", "--plain", "lictor-*"))
+	var units []string
+	for line := range strings.Lines(b.systemctl("list-units", "--all", "--no-legend", "--plain", "lictor-*")) {
+		if !strings.HasPrefix(line, "lictor-forward.service") {
+			units = append(units, strings.TrimSpace(line))
+		}
+	}
+	return strings.Join(units, "\n")
 }
 
 // released reports whether no run has a ledger or a unit any more. A scope can fail after its release; a daemon's sweep finds it.

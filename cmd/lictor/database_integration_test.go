@@ -175,9 +175,11 @@ func TestS1(t *testing.T) {
 		b.eventually("it is read-only", func() bool { return exec.Command("touch", dir+"/x").Run() != nil })
 		b.eventually("it has ended", func() bool { return len(b.members(left)) == 0 })
 		b.eventually("journald has the end", func() bool { return b.saidEnded(left) })
-		b.must("umount", "-l", dir) // and what an administrator does then
+		b.end(d, syscall.SIGKILL) // what an administrator has to do then
+		b.must("umount", dir)
 		_ = exec.Command("e2fsck", "-fy", b.dir+"/store.ext4").Run()
 		b.must("mount", "-o", "loop", b.dir+"/store.ext4", dir)
+		d = b.daemon()
 		b.wantRun(b.ended(left), events.StateKilled, events.ReasonTimeout, "systemd")
 		b.end(d, syscall.SIGTERM)
 	})

@@ -202,7 +202,7 @@ func (b *bed) verify() {
 	if b.mode == ModeUser {
 		args = append([]string{"--user"}, args...)
 	}
-	units, _ := filepath.Glob("/usr/lib/systemd/" + string(b.mode) + "/lictor[.-]*.s*")
+	units, _ := filepath.Glob("/usr/lib/systemd/" + string(b.mode) + "/lictor*.s*")
 	if want := map[Mode]int{ModeSystem: 4, ModeUser: 3}[b.mode]; len(units) != want {
 		b.Errorf("units %v, want %d", units, want)
 	}
