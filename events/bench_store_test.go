@@ -5,7 +5,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -77,7 +76,7 @@ func BenchmarkForward(b *testing.B) {
 	for b.Loop() {
 		name := server.Database(b)
 		start := time.Now()
-		got, err := events.NewForwarder(s, openPostgres(b, server.URL(name)), quiet).Drain(context.Background())
+		got, err := events.NewForwarder(s, openPostgres(b, server.URL(name)), quiet).Drain(context.Background(), false)
 		took := time.Since(start)
 		if err != nil || got != n {
 			b.Fatalf("%d events, %v", got, err)
@@ -140,7 +139,7 @@ func BenchmarkEventsSince(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+var quiet = slog.New(slog.DiscardHandler)
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 

@@ -19,7 +19,13 @@
 // a hung journald delays nobody. It holds a copy for people and their log tools; the store is the record.
 //
 //	keeper ── Begin/Append/End ─▶ Recorder ─┬─ 1. Store (SQLite: one transaction, one fdatasync) ─▶ readers
+//	                                        │                  └─▶ Forwarder, in another process ─▶ PostgreSQL
 //	                                        └─ 2. Journal: queue ─▶ Journal.Run ─▶ journald
+//
+// Where a PostgreSQL database is configured, the store is its spool. Events have positions in the order of their commits; the
+// Forwarder sends those after the last one that the database has, with the rows of their runs, in batches, and notes how far it
+// came. A batch whose fate is unknown is sent again: ids make that harmless. Postgres is a Store as well, behind the same
+// contract (eventstest), for who reads what all hosts have sent.
 //
 // # What strangers write
 //

@@ -45,11 +45,11 @@ func (f *Forwarder) Wake() {
 	}
 }
 
-// Failing returns why the database does not take anything at present, and since when, nil if it does.
-func (f *Forwarder) Failing() (error, time.Time) {
+// Failing returns since when and why the database does not take anything at present, nil if it does.
+func (f *Forwarder) Failing() (since time.Time, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.failing, f.since
+	return f.since, f.failing
 }
 
 // Run forwards until ctx is done.
@@ -57,7 +57,7 @@ func (f *Forwarder) Run(ctx context.Context) {
 	var seen os.FileInfo
 	for failures := 0; ; {
 		changed := f.spool.logFile()
-		n, err := f.Drain(ctx)
+		n, err := f.Drain(ctx, false)
 		if ctx.Err() != nil {
 			return
 		}
@@ -127,15 +127,18 @@ func backoff(n int) time.Duration {
 	return time.Duration(float64(d) * (0.75 + rand.Float64()/2))
 }
 
-// Drain forwards what the store holds at this moment, and returns how many events the database took or refused.
-func (f *Forwarder) Drain(ctx context.Context) (n int, err error) {
+// Drain forwards what the store holds at this moment and the database has not got, or all of it, and returns how many events the
+// database took or refused.
+func (f *Forwarder) Drain(ctx context.Context, all bool) (n int, err error) {
 	target, err := f.to.Identity(ctx)
 	if err != nil {
 		return 0, err
 	}
-	after, err := f.spool.forwardedTo(ctx, target)
-	if err != nil {
-		return 0, err
+	after := int64(0)
+	if !all {
+		if after, err = f.spool.forwardedTo(ctx, target); err != nil {
+			return 0, err
+		}
 	}
 	next := f.read(ctx, after)
 	for {

@@ -134,7 +134,7 @@ func TestPostgresRoles(t *testing.T) {
 	}
 	spool := openTemp(t)
 	fillStore(t, spool, "a", 3)
-	if _, err := forwarder(t, spool, as("box1")).Drain(t.Context()); err != nil {
+	if _, err := forwarder(t, spool, as("box1")).Drain(t.Context(), false); err != nil {
 		t.Errorf("the writer: %v", err)
 	}
 	wantSame(t, spool, as("grafana"))

@@ -70,7 +70,7 @@ func TestPrune(t *testing.T) {
 				history(t, s, now, days)
 			}
 			if c.forwarded {
-				_, err := forwarder(t, s, openPostgres(t, server.URL(server.Database(t)))).Drain(t.Context())
+				_, err := forwarder(t, s, openPostgres(t, server.URL(server.Database(t)))).Drain(t.Context(), false)
 				must(t, err)
 			}
 			rules := events.PruneRules{Spooled: c.spooled}
@@ -115,7 +115,7 @@ func TestS12(t *testing.T) {
 	server := startPostgres(t)
 	s := openTemp(t)
 	fillStore(t, s, "f", 300)
-	_, err := forwarder(t, s, openPostgres(t, server.URL(server.Database(t)))).Drain(t.Context())
+	_, err := forwarder(t, s, openPostgres(t, server.URL(server.Database(t)))).Drain(t.Context(), false)
 	must(t, err)
 	fillStore(t, s, "p", 300)
 	live := eventstest.NewRun("live00000000")

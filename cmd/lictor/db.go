@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os/signal"
-	"strconv"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -66,21 +64,23 @@ func (a *App) migrate(ctx context.Context) error {
 }
 
 func newDBForwardCommand(app *App) *cobra.Command {
-	var follow bool
+	var follow, all bool
 	cmd := &cobra.Command{
 		Use:   "forward",
 		Short: "Copy the records to the database",
 		Long: `Copy the records that the PostgreSQL database has not got yet, in order, each once. Several may do that at once. What the
 database refuses for ever is set aside (lictor db dead). With --follow it goes on until it is told to end, as lictor-forward.service
-does, and tries again for as long as the database is away.`,
+does, and tries again for as long as the database is away. With --all it begins with the oldest record, for a database that was
+restored from a backup; what that has is not doubled.`,
 		Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error { return app.forward(cmd.Context(), follow) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return app.forward(cmd.Context(), follow, all) },
 	}
+	cmd.Flags().BoolVar(&all, "all", false, "begin with the oldest record")
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is written later")
 	return cmd
 }
 
-func (a *App) forward(ctx context.Context, follow bool) error {
+func (a *App) forward(ctx context.Context, follow, all bool) error {
 	if c, err := a.LoadConfig(); err == nil && follow && c.Settings[keyDatabase].Text == "" {
 		a.talk("no database is configured: nothing to do")
 		return nil
@@ -95,6 +95,9 @@ func (a *App) forward(ctx context.Context, follow bool) error {
 		return err
 	}
 	defer spool.Close()
+	if follow && all {
+		return withHint(usageError("--follow and --all: choose one"), "lictor db forward --all, then the service goes on")
+	}
 	f := events.NewForwarder(spool, to, slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: a.logLevel(slog.LevelInfo)})))
 	if follow {
 		ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
@@ -102,7 +105,7 @@ func (a *App) forward(ctx context.Context, follow bool) error {
 		f.Run(ctx)
 		return nil
 	}
-	n, err := f.Drain(ctx)
+	n, err := f.Drain(ctx, all)
 	fmt.Fprintf(a.Stdout, "%s forwarded to %s\n", count(n, "event", "events"), inert(to.Name()))
 	return a.explainStore(err)
 }
@@ -172,98 +175,6 @@ func (a *App) pruneDatabase(ctx context.Context, rules events.PruneRules, all bo
 	return sum, a.explainStore(err)
 }
 
-func newDBDeadCommand(app *App) *cobra.Command {
-	var retry, drop, asJSON bool
-	cmd := &cobra.Command{
-		Use:   "dead [POSITION…]",
-		Short: "List what the database refused",
-		Long: `List the records that the PostgreSQL database refused for ever, with its error. They are in the store all the same. With --retry they
-are sent once more; with --drop it is forgotten that they were refused. Without positions, all are meant.`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if retry && drop {
-				return withHint(usageError("--retry and --drop: choose one"), cmd.CommandPath()+" --help")
-			}
-			return app.deadLetters(cmd.Context(), args, retry, drop, asJSON)
-		},
-	}
-	cmd.Flags().BoolVar(&retry, "retry", false, "send them once more")
-	cmd.Flags().BoolVar(&drop, "drop", false, "forget that they were refused")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "JSON, one object per line")
-	return cmd
-}
-
-func (a *App) deadLetters(ctx context.Context, args []string, retry, drop, asJSON bool) error {
-	s, err := a.openStore(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	list, err := s.DeadLetters(ctx)
-	if err != nil {
-		return err
-	}
-	if list, err = chosen(list, args); err != nil {
-		return err
-	}
-	switch {
-	case drop:
-		err = s.DropDead(ctx, list...)
-		fmt.Fprintf(a.Stdout, "%s dropped\n", count(len(list), "dead letter", "dead letters"))
-		return err
-	case retry:
-		return a.retryDead(ctx, s, list)
-	case asJSON:
-		for _, d := range list {
-			if err := writeJSONLine(a.Stdout, d); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	t := &table{columns: []column{{title: "POSITION", right: true}, {title: "WHEN"}, {title: "RUN"}, {title: "KIND"}, {title: "TRIES", right: true}, {title: "ERROR"}}}
-	for _, d := range list {
-		t.add(texts(strconv.FormatInt(d.Position, 10), a.clock(d.Event.At), inert(d.Event.Run.Short()), inert(string(d.Event.Kind)),
-			strconv.Itoa(d.Tries), inert(d.Error))...)
-	}
-	t.print(a, true)
-	return nil
-}
-
-// chosen are the dead letters at the positions that a person gave, all without any.
-func chosen(list []events.DeadLetter, args []string) ([]events.DeadLetter, error) {
-	if len(args) == 0 {
-		return list, nil
-	}
-	var some []events.DeadLetter
-	for _, arg := range args {
-		n, err := strconv.ParseInt(arg, 10, 64)
-		found := false
-		for _, d := range list {
-			if err == nil && d.Position == n {
-				some, found = append(some, d), true
-			}
-		}
-		if !found {
-			return nil, withHint(fmt.Errorf("no dead letter at position %q", arg), "lictor db dead lists them")
-		}
-	}
-	return some, nil
-}
-
-func (a *App) retryDead(ctx context.Context, s *events.SQLite, list []events.DeadLetter) error {
-	to, err := a.openDatabase(ctx)
-	if err != nil {
-		return err
-	}
-	defer to.Close()
-	n, err := events.NewForwarder(s, to, a.logger()).Retry(ctx, list...)
-	fmt.Fprintf(a.Stdout, "%d of %s forwarded\n", n, count(len(list), "dead letter", "dead letters"))
-	if err == nil && n < len(list) {
-		err = withHint(errors.New("the database refuses the others still"), "lictor db dead")
-	}
-	return a.explainStore(err)
-}
-
 func newDBCheckCommand(app *App) *cobra.Command {
 	var aside bool
 	cmd := &cobra.Command{
@@ -298,147 +209,4 @@ func (a *App) checkStore(ctx context.Context, aside bool) error {
 	}
 	fmt.Fprintln(a.Stdout, "the store is sound")
 	return nil
-}
-
-// dbStatus is what `lictor db status` says.
-type dbStatus struct {
-	Path            string         `json:"path"`
-	Store           events.Size    `json:"store"`
-	MaxBytes        *int64         `json:"max_bytes"` // null: no cap
-	Retention       string         `json:"retention"`
-	RetentionKills  string         `json:"retention_kills"`
-	Database        *string        `json:"database"` // null: none is configured
-	DatabaseError   string         `json:"database_error,omitempty"`
-	DatabaseVersion *int           `json:"database_schema,omitempty"`
-	Spools          []events.Spool `json:"spools"` // of every database that was ever forwarded to, the last one first
-	target          string         // of the database
-}
-
-func newDBStatusCommand(app *App) *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "status",
-		Short: "Say what is where",
-		Args:  noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			st, err := app.dbStatus(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return writeJSON(app.Stdout, st)
-			}
-			app.printDBStatus(st)
-			return nil
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "JSON")
-	return cmd
-}
-
-// databasePatience is how long a status waits for the database.
-const databasePatience = 10 * time.Second
-
-func (a *App) dbStatus(ctx context.Context) (st dbStatus, err error) {
-	if st.Path, err = a.StorePath(); err != nil {
-		return st, err
-	}
-	rules, err := a.pruneRules()
-	if err != nil {
-		return st, err
-	}
-	c, err := a.LoadConfig()
-	if err != nil {
-		return st, err
-	}
-	st.Retention, st.RetentionKills = c.Settings[keyRetention].Text, c.Settings[keyRetentionKills].Text
-	if rules.MaxBytes > 0 {
-		st.MaxBytes = &rules.MaxBytes
-	}
-	s, err := a.openStore(ctx)
-	if err != nil {
-		return st, err
-	}
-	defer s.Close()
-	if st.Store, err = s.Size(ctx); err != nil {
-		return st, err
-	}
-	if st.Spools, err = s.Spools(ctx); err != nil {
-		return st, err
-	}
-	if url := c.Settings[keyDatabase].Text; url != "" {
-		a.askDatabase(ctx, url, &st)
-	}
-	return st, nil
-}
-
-// askDatabase fills in what the database says of itself.
-func (a *App) askDatabase(ctx context.Context, url string, st *dbStatus) {
-	ctx, cancel := context.WithTimeout(ctx, databasePatience)
-	defer cancel()
-	fail := func(err error) { st.DatabaseError = err.Error() }
-	db, name, err := events.PostgresDB(url)
-	st.Database = &name
-	if err != nil {
-		fail(err)
-		return
-	}
-	defer db.Close()
-	version, err := migrations.PostgresHas(ctx, db)
-	if err != nil {
-		fail(err)
-		return
-	}
-	st.DatabaseVersion = &version
-	pg, err := events.OpenPostgres(ctx, url)
-	if err != nil {
-		fail(err)
-		return
-	}
-	defer pg.Close()
-	if st.target, err = pg.Identity(ctx); err != nil {
-		fail(err)
-	}
-}
-
-func (a *App) printDBStatus(st dbStatus) {
-	line := func(name, format string, args ...any) {
-		fmt.Fprintf(a.Stdout, "%-11s %s\n", name, fmt.Sprintf(format, args...))
-	}
-	size := events.FormatBytes(uint64(st.Store.Bytes))
-	if st.MaxBytes != nil {
-		size += " of at most " + events.FormatBytes(uint64(*st.MaxBytes))
-	}
-	line("Store", "%s", inert(st.Path))
-	line("  Holds", "%s, %s, %s; %s", count(st.Store.Runs, "run", "runs"), count(st.Store.Events, "event", "events"),
-		count(st.Store.Kills, "kill", "kills"), size)
-	if st.Store.Oldest != nil {
-		line("  Since", "%s", a.clock(*st.Store.Oldest))
-	}
-	line("  Keeps", "events %s, kills %s", inert(st.Retention), inert(st.RetentionKills))
-	line("  Schema", "%d", st.Store.Schema)
-	if st.Database == nil {
-		line("Database", "none is configured")
-		return
-	}
-	line("Database", "%s", inert(*st.Database))
-	if st.DatabaseVersion != nil {
-		line("  Schema", "%d", *st.DatabaseVersion)
-	}
-	if st.DatabaseError != "" {
-		line("  State", "%s", inert(st.DatabaseError))
-	} else {
-		line("  State", "takes records")
-	}
-	pending, dead := st.Store.Events, 0
-	for _, s := range st.Spools {
-		if s.Target == st.target || st.target == "" {
-			pending, dead = s.Pending, s.Dead
-			break
-		}
-	}
-	line("  Waiting", "%s", count(pending, "event", "events"))
-	if dead > 0 {
-		line("  Refused", "%s (lictor db dead)", count(dead, "event", "events"))
-	}
 }
