@@ -273,6 +273,19 @@ func (t *telling) close() {
 type recorder struct {
 	*events.Recorder
 	store events.Store
+	// fromLedger says that the record of the run could not be read when it was taken over.
+	fromLedger bool
+}
+
+// End is events.Recorder.End. What a ledger does not tell of a run, its record may by now.
+func (r *recorder) End(ctx context.Context, run *events.Run, es ...events.Event) error {
+	if r.fromLedger {
+		if have, err := r.store.Run(ctx, run.Run); err == nil {
+			run.Name, run.Labels, run.Host, run.Cwd = have.Name, have.Labels, have.Host, have.Cwd
+			run.Service, run.ServiceManager, run.Launcher = have.Service, have.ServiceManager, have.Launcher
+		}
+	}
+	return r.Recorder.End(ctx, run, es...)
 }
 
 // logger is for what goes wrong beside the record. It is talk.

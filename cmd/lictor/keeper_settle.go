@@ -283,23 +283,33 @@ func (s *settler) begun(ctx context.Context, led *scope.Ledger) (*keeping, *reco
 	if err != nil {
 		return nil, nil, err
 	}
+	log := s.app.logger()
 	run, err := rec.store.Run(ctx, events.RunID(led.Run))
-	if errors.Is(err, events.ErrNotFound) {
-		run, err = runOfFacts(led, string(s.app.Mode())), nil
-	}
 	if err != nil {
-		return nil, nil, err
+		run = runOfFacts(led, string(s.app.Mode()))
+	}
+	if err != nil && !errors.Is(err, events.ErrNotFound) { // a disk that fails must not keep a run-away alive
+		log.Warn("record not read, the ledger has to do", "run", led.Run, "error", err)
+		rec = &recorder{Recorder: rec.Recorder, store: rec.store, fromLedger: true}
 	}
 	if !run.State.Final() {
-		if err := rec.Begin(ctx, run); err != nil {
-			return nil, nil, err
-		}
-		if err := rec.Again(ctx, run, s.app.Now().Add(-untold)); err != nil {
-			return nil, nil, err
+		if err := s.begin(ctx, rec, run); err != nil {
+			log.Warn("record not begun", "run", led.Run, "error", err)
 		}
 	}
-	return &keeping{app: s.app, launcher: s.launcher, run: run, log: s.app.logger()}, rec, nil
+	return &keeping{app: s.app, launcher: s.launcher, run: run, log: log}, rec, nil
 }
+
+// begin has the store know of a run that is taken over, if that is to be had in time, and journald what its last keeper may not have
+// told.
+func (s *settler) begin(ctx context.Context, rec *recorder, run *events.Run) error {
+	ctx, cancel := context.WithTimeout(ctx, beginPatience)
+	defer cancel()
+	return errors.Join(rec.Begin(ctx, run), rec.Again(ctx, run, s.app.Now().Add(-untold)))
+}
+
+// beginPatience bounds the wait for the store when a run is taken over: somebody has to look after it.
+const beginPatience = 5 * time.Second
 
 func (k *keeping) closeKernel() {
 	if k.kernel != nil {
