@@ -82,9 +82,8 @@ func (q RunQuery) sqlite() (string, []any, error) {
 	return c.where() + order, c.args, nil
 }
 
-// sqlite returns the query for position, ordinal and event.
-func (q EventQuery) sqlite() (string, []any) {
-	var c conditions
+// conditions are those that select the events.
+func (q EventQuery) conditions() (c conditions) {
 	if q.Run != "" {
 		c.add("run = ?", Clean(string(q.Run)))
 	}
@@ -110,6 +109,12 @@ func (q EventQuery) sqlite() (string, []any) {
 	if q.Host != "" {
 		c.add("EXISTS (SELECT 1 FROM watchdog_processes p WHERE p.run = watchdog_events.run AND p.host = ?)", Clean(q.Host))
 	}
+	return c
+}
+
+// sqlite returns the query for position, ordinal and event.
+func (q EventQuery) sqlite() (string, []any) {
+	c := q.conditions()
 	order := "position"
 	if !q.Since.IsZero() && q.Limit == 0 {
 		order = "+position" // else SQLite reads the whole table to have it in order, instead of the index by time

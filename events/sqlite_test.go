@@ -290,3 +290,45 @@ func closeOnExec(t *testing.T, info string) bool {
 	t.Fatalf("no flags in %q", info)
 	return false
 }
+
+// EventsJSON has the same events as Events, in the same order, whatever is asked for and however many pages it takes.
+func TestSQLiteEventsJSON(t *testing.T) {
+	s := openTemp(t)
+	now := time.Now()
+	var es []events.Event
+	for i := range 2500 {
+		r := eventstest.NewRun(events.RunID(fmt.Sprintf("run%09d", i)))
+		r.AnalysisID = fmt.Sprint(i % 3)
+		kind := events.Kinds[i%len(events.Kinds)]
+		es = append(es, events.NewEvent(r, kind, i, now.Add(-time.Duration(i*7919%2500)*time.Minute)))
+	}
+	must(t, s.Append(t.Context(), es...))
+	for _, q := range []events.EventQuery{
+		{}, {Since: now.Add(-1000 * time.Minute)}, {Since: now.Add(time.Hour)}, {Until: now.Add(-1000 * time.Minute)},
+		{Since: now.Add(-2000 * time.Minute), Until: now.Add(-500 * time.Minute), Kinds: []events.Kind{events.KindOOM, events.KindEnded}},
+		{After: 2000}, {After: 2000, Since: now.Add(-1000 * time.Minute)}, {Last: 7}, {Limit: 7}, {AnalysisID: "1"}, {KillsOnly: true},
+	} {
+		var position, jsonPosition int64
+		q.Cursor = &position
+		list, err := s.Events(t.Context(), q)
+		must(t, err)
+		var want strings.Builder
+		for i := range list {
+			b, err := events.EncodeEvent(&list[i])
+			must(t, err)
+			want.Write(append(b, 10))
+		}
+		var got strings.Builder
+		q.Cursor = &jsonPosition
+		must(t, s.EventsJSON(t.Context(), q, func(lines string) error {
+			got.WriteString(lines)
+			return nil
+		}))
+		if got.String() != want.String() {
+			t.Errorf("%+v: %d bytes of %d events, want %d", q, got.Len(), len(list), want.Len())
+		}
+		if len(list) > 0 && position != jsonPosition {
+			t.Errorf("%+v: the cursor is %d, want %d", q, jsonPosition, position)
+		}
+	}
+}

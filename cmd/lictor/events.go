@@ -1,9 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -190,21 +189,28 @@ func (a *App) printEvents(t *table, es []events.Event, o eventOptions, legend bo
 
 // rawEvents is a store that has the JSON of its events at hand.
 type rawEvents interface {
-	EventsJSON(ctx context.Context, q events.EventQuery, fn func([]byte) error) error
+	EventsJSON(ctx context.Context, q events.EventQuery, fn func(lines string) error) error
 }
 
 // printRaw prints events without reading them, which takes most of the time of a long listing.
 func (a *App) printRaw(ctx context.Context, s rawEvents, q events.EventQuery) error {
-	w := bufio.NewWriter(a.Stdout)
-	err := s.EventsJSON(ctx, q, func(b []byte) error {
-		text := string(b)
-		if strings.ContainsFunc(text, needsEscape) {
-			text = escapeJSON(text)
+	return s.EventsJSON(ctx, q, func(lines string) error {
+		if !ascii(lines) && strings.ContainsFunc(lines, needsEscape) {
+			lines = escapeJSON(lines)
 		}
-		_, err := w.WriteString(text + "\n")
+		_, err := io.WriteString(a.Stdout, lines)
 		return err
 	})
-	return errors.Join(err, w.Flush())
+}
+
+// ascii reports whether there is nothing but ASCII in a text, in which nothing is dangerous if it is JSON.
+func ascii(text string) bool {
+	for i := range len(text) {
+		if text[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
 }
 
 func (a *App) printEventLines(es []events.Event) error {
