@@ -323,7 +323,9 @@ func (b *bed) open() events.Store {
 
 func (b *bed) runs() []*events.Run {
 	b.Helper()
-	runs, err := b.open().Runs(context.Background(), events.RunQuery{})
+	s := b.open()
+	defer s.Close()
+	runs, err := s.Runs(context.Background(), events.RunQuery{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -332,7 +334,9 @@ func (b *bed) runs() []*events.Run {
 
 func (b *bed) events(run events.RunID, kinds ...events.Kind) []events.Event {
 	b.Helper()
-	list, err := b.open().Events(context.Background(), events.EventQuery{Run: run, Kinds: kinds})
+	s := b.open()
+	defer s.Close()
+	list, err := s.Events(context.Background(), events.EventQuery{Run: run, Kinds: kinds})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -99,7 +99,9 @@ func (b *bed) left(id string, args ...string) scope.RunID {
 
 func (b *bed) record(id scope.RunID) *events.Run {
 	b.Helper()
-	run, err := b.open().Run(context.Background(), events.RunID(id))
+	s := b.open()
+	defer s.Close()
+	run, err := s.Run(context.Background(), events.RunID(id))
 	if err != nil {
 		b.Fatal(err)
 	}
