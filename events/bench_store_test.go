@@ -46,16 +46,16 @@ func BenchmarkAppendKill(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// spool returns a store with killed runs: three events each, as most have.
-func spoolOf(b *testing.B, path string, n int) *events.SQLite {
+// spoolOf returns a store with killed runs, the last of them now: three events each, as most have.
+func spoolOf(b *testing.B, path string, n int, every time.Duration) *events.SQLite {
 	b.Helper()
 	s := openAt(b, path)
-	start := time.Now().Add(-time.Duration(n/3) * time.Minute / 10) // ten runs a minute
+	start := time.Now().Add(-time.Duration(n/3) * every)
 	var runs []*events.Run
 	var es []events.Event
 	for i := range n / 3 {
 		r := eventstest.NewRun(events.RunID(fmt.Sprintf("%012d", i)))
-		r.AnalysisID, r.StartedAt = fmt.Sprintf("analysis-%d", i%500), start.Add(time.Duration(i)*6*time.Second)
+		r.AnalysisID, r.StartedAt = fmt.Sprintf("analysis-%d", i%500), start.Add(time.Duration(i)*every)
 		ended, e := eventstest.Ended(r)
 		runs = append(runs, ended)
 		es = append(es, events.NewEvent(r, events.KindStarted, 0, r.StartedAt), events.NewEvent(r, events.KindOOM, 0, *ended.EndedAt), e)
@@ -72,7 +72,7 @@ func spoolOf(b *testing.B, path string, n int) *events.SQLite {
 func BenchmarkForward(b *testing.B) {
 	const n = 99_999
 	server := startPostgres(b, "fsync=on")
-	s := spoolOf(b, filepath.Join(b.TempDir(), "lictor.db"), n)
+	s := spoolOf(b, filepath.Join(b.TempDir(), "lictor.db"), n, time.Second)
 	for b.Loop() {
 		name := server.Database(b)
 		start := time.Now()
@@ -102,8 +102,8 @@ func BenchmarkForward(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// BenchmarkEventsSince compares `lictor events -S -1h --json` on a store of a million events with the same query in the sqlite3 shell, as whole
-// commands in turn. LICTOR_BIN names the binary.
+// BenchmarkEventsSince compares `lictor events -S -1h --json` on a store of a million events, those of a day, with the same query in the
+// sqlite3 shell, as whole commands in turn. LICTOR_BIN names the binary.
 func BenchmarkEventsSince(b *testing.B) {
 	lictor := os.Getenv("LICTOR_BIN")
 	if lictor == "" {
@@ -111,7 +111,7 @@ func BenchmarkEventsSince(b *testing.B) {
 	}
 	dir := b.TempDir()
 	path := filepath.Join(dir, "lictor.db")
-	must(b, spoolOf(b, path, 999_999).Close())
+	must(b, spoolOf(b, path, 999_999, 24*time.Hour/333_333).Close())
 	since := time.Now().Add(-time.Hour).UnixNano()
 	ask := func(name string, args ...string) (time.Duration, int) {
 		cmd := exec.Command(name, args...)

@@ -299,8 +299,8 @@ func (p *droppingProxy) droppedAnswers() int {
 	return p.lost
 }
 
-// What the database refuses for ever is set aside, and what is behind it flows (S11).
-func TestForwardRefused(t *testing.T) {
+// S11: what the database refuses for ever is set aside, and what is behind it flows.
+func TestS11(t *testing.T) {
 	server := startPostgres(t)
 	name := server.Database(t)
 	spool := openTemp(t)

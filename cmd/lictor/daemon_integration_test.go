@@ -177,8 +177,9 @@ func evidenceOf(run *events.Run, source string) string {
 	return text.String()
 }
 
-// TestDaemonLeavesRunsAlone: a run whose launcher lives is the launcher's, and the end of the daemon touches nothing.
-func TestDaemonLeavesRunsAlone(t *testing.T) {
+// TestS13: a run whose launcher lives is the launcher's, though both write to one database; a second daemon on it is refused; and the end
+// of the daemon touches nothing.
+func TestS13(t *testing.T) {
 	eachManager(t, func(b *bed) {
 		d := b.daemon()
 		p := b.start("run", "--", "sh", "-c", "while ! test -e go; do sleep 0.2; done")

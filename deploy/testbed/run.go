@@ -14,7 +14,12 @@ import (
 )
 
 // packageDeadline ends a package's tests in one guest with a dump of their goroutines.
-const packageDeadline = 60 * time.Minute
+func packageDeadline() time.Duration {
+	if os.Getenv("LICTOR_TEST_LONG") != "" {
+		return 4 * time.Hour
+	}
+	return time.Hour
+}
 
 // A runPlan says what is run where.
 type runPlan struct {
@@ -214,6 +219,6 @@ func (p *runPlan) testArgs(names []string) []string {
 	}
 	return []string{
 		"-test.run=" + run, "-test.count=" + strconv.Itoa(p.count),
-		"-test.timeout=" + packageDeadline.String(), "-test.paniconexit0",
+		"-test.timeout=" + packageDeadline().String(), "-test.paniconexit0",
 	}
 }

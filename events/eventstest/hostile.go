@@ -2,6 +2,7 @@ package eventstest
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -83,6 +84,10 @@ func wantFound(t *testing.T, s events.Store, r *events.Run) {
 func huge(t *testing.T, s events.Store) {
 	r := NewRun("aaaaaaaaaaaa")
 	r.Command = []string{"bash", "-c", strings.Repeat("x", 1<<20)}
+	r.Labels = make(map[string]string)
+	for i := range 10_000 {
+		r.Labels[fmt.Sprintf("label-%d\x1b[2J", i)] = "'); DROP TABLE watchdog_events; --"
+	}
 	beginAll(t, s, r)
 	ended, e := Ended(r)
 	e.Detail = detail(t, map[string]string{"blob": strings.Repeat("\xff", 1<<20)})
