@@ -23,6 +23,6 @@ func (q EventQuery) Postgres() (string, []any) { return q.postgres() }
 
 // Postgres is the query as PostgreSQL is asked.
 func (q RunQuery) Postgres() (string, []any, error) {
-	where, args, err := q.postgres()
+	where, args, err := q.stmt(postgresDialect)
 	return "SELECT record FROM watchdog_processes " + where, args, err
 }

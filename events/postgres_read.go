@@ -5,119 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 )
-
-// numbered writes the placeholders of a statement as PostgreSQL has them: $1 for the first ?.
-func numbered(stmt string) string {
-	var b strings.Builder
-	n := 0
-	for _, r := range stmt {
-		if r == '?' {
-			n++
-			b.WriteString("$" + strconv.Itoa(n))
-			continue
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
-
-// between adds that a time, kept in a column and with its nanoseconds in another, is at or after since and before until.
-func (c *conditions) between(column, nanoseconds string, since, until time.Time) {
-	if !since.IsZero() {
-		n := nanos(since)
-		c.add(column+" >= ? AND "+nanoseconds+" >= ?", atNanos(n), n)
-	}
-	if !until.IsZero() {
-		n := nanos(until)
-		c.add(column+" <= ? AND "+nanoseconds+" < ?", atNanos(n), n)
-	}
-}
-
-// postgres returns what follows FROM watchdog_processes.
-func (q RunQuery) postgres() (string, []any, error) {
-	var c conditions
-	if q.Live {
-		c.add("NOT ended")
-	}
-	in(&c, "state", q.States)
-	if q.AnalysisID != "" {
-		c.add("label = ?", Clean(q.AnalysisID))
-	}
-	if q.Command != nil {
-		command, err := marshal(q.Command)
-		if err != nil {
-			return "", nil, err
-		}
-		c.add("command = ?::text::jsonb", string(command))
-	}
-	if !q.Since.IsZero() {
-		c.add("started_ns >= ?", nanos(q.Since))
-	}
-	if !q.Until.IsZero() {
-		c.add("started_ns < ?", nanos(q.Until))
-	}
-	if q.UID != nil {
-		c.add("uid = ?", int64(*q.UID))
-	}
-	if q.Host != "" {
-		c.add("host = ?", Clean(q.Host))
-	}
-	if q.Name != "" {
-		c.add("name = ? AND name <> ''", Clean(q.Name))
-	}
-	order := " ORDER BY started_ns DESC, run DESC"
-	if q.Prefix != "" {
-		prefix := Clean(string(q.Prefix))
-		c.add("run >= ? AND run < ?", prefix, prefix+beyond)
-		order = " ORDER BY run"
-	}
-	if q.Limit > 0 {
-		order += " LIMIT ?"
-		c.args = append(c.args, q.Limit)
-	}
-	return c.where() + order, c.args, nil
-}
-
-// postgres returns the query for position, ordinal and event.
-func (q EventQuery) postgres() (string, []any) {
-	var c conditions
-	if q.Run != "" {
-		c.add("run = ?", Clean(string(q.Run)))
-	}
-	if q.AnalysisID != "" {
-		c.add("label = ?", Clean(q.AnalysisID))
-	}
-	in(&c, "kind", q.Kinds)
-	if q.KillsOnly {
-		c.add("is_kill")
-	}
-	c.between("at", "at_ns", q.Since, q.Until)
-	if q.After > 0 {
-		c.add("position > ?", q.After)
-	}
-	if q.UID != nil {
-		c.add("uid = ?", int64(*q.UID))
-	}
-	if q.Host != "" {
-		c.add("host = ?", Clean(q.Host))
-	}
-	stmt := "SELECT position, ordinal, event FROM watchdog_events " + c.where() + " ORDER BY position"
-	if q.Limit > 0 {
-		stmt += " LIMIT ?"
-		c.args = append(c.args, q.Limit)
-	}
-	if q.Last <= 0 {
-		return stmt, c.args
-	}
-	c.args = append(c.args, q.Last)
-	return "SELECT * FROM (" + stmt + " DESC LIMIT ?) AS last ORDER BY position", c.args
-}
 
 // query runs a query and hands each row to scan.
 func (p *Postgres) query(ctx context.Context, doing, stmt string, args []any, scan func(pgx.Rows) error) error {
@@ -166,18 +57,12 @@ func (p *Postgres) queryRuns(ctx context.Context, where string, args ...any) ([]
 // Run implements Store.
 func (p *Postgres) Run(ctx context.Context, id RunID) (*Run, error) {
 	runs, err := p.queryRuns(ctx, "WHERE run = ?", Clean(string(id)))
-	if err != nil {
-		return nil, err
-	}
-	if len(runs) == 0 {
-		return nil, fmt.Errorf("%w: %q", ErrNotFound, id)
-	}
-	return runs[0], nil
+	return only(runs, id, err)
 }
 
 // Runs implements Store.
 func (p *Postgres) Runs(ctx context.Context, q RunQuery) ([]*Run, error) {
-	where, args, err := q.postgres()
+	where, args, err := q.stmt(postgresDialect)
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ func Resolve(ctx context.Context, text string,
 		return nil, err
 	}
 	switch {
-	case labelled != nil && (len(text) < ShortIDLen || len(prefixed) == 0 || only(prefixed, labelled)):
+	case labelled != nil && (len(text) < ShortIDLen || len(prefixed) == 0 || sameRun(prefixed, labelled)):
 		return labelled, nil
 	case labelled != nil:
 		return nil, ambiguous(text, append([]*Run{labelled}, prefixed...))
@@ -56,7 +56,7 @@ func Resolve(ctx context.Context, text string,
 	}
 }
 
-func only(runs []*Run, r *Run) bool {
+func sameRun(runs []*Run, r *Run) bool {
 	return len(runs) == 1 && runs[0].Run == r.Run
 }
 
@@ -80,4 +80,15 @@ func latestLabelled(ctx context.Context, s Reader, text string) (*Run, error) {
 	}
 	named, err := s.Runs(ctx, RunQuery{Name: text, Limit: 1})
 	return latest(append(list, named...)), err
+}
+
+// only is the run that was found by its id.
+func only(runs []*Run, id RunID, err error) (*Run, error) {
+	if err != nil {
+		return nil, err
+	}
+	if len(runs) == 0 {
+		return nil, fmt.Errorf("%w: %q", ErrNotFound, id)
+	}
+	return runs[0], nil
 }

@@ -19,7 +19,7 @@ func TestSQLitePlans(t *testing.T) {
 	defer s.Close()
 	now := time.Now()
 	runs := func(q RunQuery) (string, []any) {
-		where, args, err := q.sqlite()
+		where, args, err := q.stmt(sqliteDialect)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -113,18 +113,12 @@ func (s *SQLite) queryRuns(ctx context.Context, where string, args ...any) ([]*R
 // Run implements Store.
 func (s *SQLite) Run(ctx context.Context, id RunID) (*Run, error) {
 	runs, err := s.queryRuns(ctx, "WHERE run = ?", Clean(string(id)))
-	if err != nil {
-		return nil, err
-	}
-	if len(runs) == 0 {
-		return nil, fmt.Errorf("%w: %q", ErrNotFound, id)
-	}
-	return runs[0], nil
+	return only(runs, id, err)
 }
 
 // Runs implements Store.
 func (s *SQLite) Runs(ctx context.Context, q RunQuery) ([]*Run, error) {
-	where, args, err := q.sqlite()
+	where, args, err := q.stmt(sqliteDialect)
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +195,7 @@ func (s *SQLite) eventPages(ctx context.Context, q EventQuery, fn func(string) e
 	}
 	for {
 		q.After = position
-		c := q.conditions()
+		c := q.conditions(sqliteDialect)
 		c.add("position <= ?", last)
 		stmt := "SELECT count(*), max(position), group_concat(event || char(10), '') FROM (SELECT position, event FROM watchdog_events " +
 			c.where() + " ORDER BY position LIMIT ?)"
