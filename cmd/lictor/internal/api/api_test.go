@@ -161,6 +161,36 @@ func TestRootSeesAll(t *testing.T) {
 }
 
 // A problem keeps its words, its hint and its exit status.
+// A long history is read page by page, and nothing of it is lost on the way.
+func TestEventPages(t *testing.T) {
+	f, c, _ := start(t, 0)
+	run := begin(t, f, "aaaaaaaaaaaa", 1000)
+	for i := range 25 {
+		if err := f.store.Append(t.Context(), events.NewEvent(run, events.KindIntent, i, run.StartedAt)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := f.store.Events(t.Context(), events.EventQuery{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []events.Event
+	cursor := int64(0)
+	for {
+		page, err := c.Store().Events(t.Context(), events.EventQuery{After: cursor, Limit: 10, Cursor: &cursor})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		got = append(got, page...)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("events (-stored +read):\n%s", diff)
+	}
+}
+
 func TestProblems(t *testing.T) {
 	f, c, path := start(t, 1000)
 	run := begin(t, f, "aaaaaaaaaaaa", 1000)
@@ -302,7 +332,7 @@ func TestQueriesInURLs(t *testing.T) {
 	if got, err := decodeRunQuery(encodeRunQuery(runs)); err != nil || cmp.Diff(runs, got) != "" {
 		t.Errorf("%v %s", err, cmp.Diff(runs, got))
 	}
-	es := events.EventQuery{Run: "r", AnalysisID: "a", Kinds: []events.Kind{"oom"}, KillsOnly: true, Since: at, Until: at.Add(1), After: 9, Last: 3}
+	es := events.EventQuery{Run: "r", AnalysisID: "a", Kinds: []events.Kind{"oom"}, KillsOnly: true, Since: at, Until: at.Add(1), After: 9, Limit: 8, Host: "h&h", Last: 3}
 	if got, err := decodeEventQuery(encodeEventQuery(es)); err != nil || cmp.Diff(es, got) != "" {
 		t.Errorf("%v %s", err, cmp.Diff(es, got))
 	}

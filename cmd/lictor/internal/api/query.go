@@ -29,6 +29,7 @@ func encodeRunQuery(q events.RunQuery) url.Values {
 	setTime(v, "since", q.Since)
 	setTime(v, "until", q.Until)
 	setInt(v, "limit", int64(q.Limit))
+	set(v, "host", q.Host)
 	return v
 }
 
@@ -43,7 +44,7 @@ func decodeRunQuery(v url.Values) (q events.RunQuery, err error) {
 		d.keep("command", json.Unmarshal([]byte(text), &q.Command))
 	}
 	q.Since, q.Until = d.time("since"), d.time("until")
-	q.Limit = int(d.int("limit"))
+	q.Limit, q.Host = int(d.int("limit")), v.Get("host")
 	return q, d.err
 }
 
@@ -61,6 +62,8 @@ func encodeEventQuery(q events.EventQuery) url.Values {
 	setTime(v, "until", q.Until)
 	setInt(v, "after", q.After)
 	setInt(v, "last", int64(q.Last))
+	setInt(v, "limit", int64(q.Limit))
+	set(v, "host", q.Host)
 	return v
 }
 
@@ -71,7 +74,7 @@ func decodeEventQuery(v url.Values) (q events.EventQuery, err error) {
 		q.Kinds = append(q.Kinds, events.Kind(k))
 	}
 	q.Since, q.Until = d.time("since"), d.time("until")
-	q.After, q.Last = d.int("after"), int(d.int("last"))
+	q.After, q.Last, q.Limit, q.Host = d.int("after"), int(d.int("last")), int(d.int("limit")), v.Get("host")
 	return q, d.err
 }
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"net/http"
 	"time"
 
@@ -13,8 +14,9 @@ import (
 const maxRows = 10000
 
 type eventsAnswer struct {
-	Events []events.Event `json:"events"`
-	Cursor int64          `json:"cursor"`
+	Events   []events.Event `json:"events"`
+	Ordinals []int          `json:"ordinals"` // of the events; not part of their JSON
+	Cursor   int64          `json:"cursor"`
 }
 
 type killsAnswer struct {
@@ -79,10 +81,16 @@ func (s *Server) events(r *http.Request, p Peer) (any, error) {
 	}
 	answer := eventsAnswer{Cursor: q.After}
 	q.Cursor = &answer.Cursor
-	if q.Last <= 0 && q.After == 0 || q.Last > maxRows {
+	switch {
+	case q.Limit > 0 || q.Last == 0 && q.After > 0: // a page
+		q.Limit = min(cmp.Or(q.Limit, maxRows), maxRows)
+	case q.Last == 0 || q.Last > maxRows:
 		q.Last = maxRows
 	}
 	answer.Events, err = store.Events(r.Context(), q)
+	for _, e := range answer.Events {
+		answer.Ordinals = append(answer.Ordinals, e.Ordinal)
+	}
 	return answer, err
 }
 

@@ -46,6 +46,9 @@ func (s remoteStore) Events(ctx context.Context, q events.EventQuery) ([]events.
 	if q.Cursor != nil {
 		*q.Cursor = answer.Cursor
 	}
+	for i := range min(len(answer.Events), len(answer.Ordinals)) {
+		answer.Events[i].Ordinal = answer.Ordinals[i]
+	}
 	return answer.Events, nil
 }
 
