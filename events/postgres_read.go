@@ -69,6 +69,16 @@ func (p *Postgres) Runs(ctx context.Context, q RunQuery) ([]*Run, error) {
 	return p.queryRuns(ctx, where, args...)
 }
 
+// Count implements Store.
+func (p *Postgres) Count(ctx context.Context, q RunQuery) (n int, err error) {
+	stmt, args, err := q.count(postgresDialect)
+	if err != nil {
+		return 0, err
+	}
+	err = p.query(ctx, "count runs", stmt, args, func(rows pgx.Rows) error { return rows.Scan(&n) })
+	return n, err
+}
+
 // Events implements Store.
 func (p *Postgres) Events(ctx context.Context, q EventQuery) ([]Event, error) {
 	stmt, args := q.postgres()

@@ -90,9 +90,8 @@ func (c *conditions) within(column string, since, until time.Time) {
 	}
 }
 
-// stmt returns what follows FROM watchdog_processes.
-func (q RunQuery) stmt(d dialect) (string, []any, error) {
-	var c conditions
+// conditions are those that select the runs.
+func (q RunQuery) conditions(d dialect) (c conditions, err error) {
 	if q.Live {
 		c.add(d.live)
 	}
@@ -103,7 +102,7 @@ func (q RunQuery) stmt(d dialect) (string, []any, error) {
 	if q.Command != nil {
 		command, err := marshal(q.Command)
 		if err != nil {
-			return "", nil, err
+			return c, err
 		}
 		c.add(d.command, string(command))
 	}
@@ -117,10 +116,21 @@ func (q RunQuery) stmt(d dialect) (string, []any, error) {
 	if q.Name != "" {
 		c.add("name = ? AND name <> ''", Clean(q.Name))
 	}
-	order := " ORDER BY " + d.started + " DESC, run DESC"
 	if q.Prefix != "" {
 		prefix := Clean(string(q.Prefix))
 		c.add("run >= ? AND run < ?", prefix, prefix+beyond)
+	}
+	return c, nil
+}
+
+// stmt returns what follows FROM watchdog_processes.
+func (q RunQuery) stmt(d dialect) (string, []any, error) {
+	c, err := q.conditions(d)
+	if err != nil {
+		return "", nil, err
+	}
+	order := " ORDER BY " + d.started + " DESC, run DESC"
+	if q.Prefix != "" {
 		order = " ORDER BY run"
 	}
 	if q.Limit > 0 {
@@ -128,6 +138,12 @@ func (q RunQuery) stmt(d dialect) (string, []any, error) {
 		c.args = append(c.args, q.Limit)
 	}
 	return c.where() + order, c.args, nil
+}
+
+// count returns the query for how many there are.
+func (q RunQuery) count(d dialect) (string, []any, error) {
+	c, err := q.conditions(d)
+	return "SELECT count(*) FROM watchdog_processes " + c.where(), c.args, err
 }
 
 // conditions are those that select the events.

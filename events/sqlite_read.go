@@ -125,6 +125,16 @@ func (s *SQLite) Runs(ctx context.Context, q RunQuery) ([]*Run, error) {
 	return s.queryRuns(ctx, where, args...)
 }
 
+// Count implements Store.
+func (s *SQLite) Count(ctx context.Context, q RunQuery) (n int, err error) {
+	stmt, args, err := q.count(sqliteDialect)
+	if err != nil {
+		return 0, err
+	}
+	err = s.query(ctx, "count runs", stmt, args, func(rows *sql.Rows) error { return rows.Scan(&n) })
+	return n, err
+}
+
 // Events implements Store.
 func (s *SQLite) Events(ctx context.Context, q EventQuery) ([]Event, error) {
 	where, args := q.sqlite()

@@ -41,6 +41,8 @@ type Reader interface {
 	Resolve(ctx context.Context, text string) (*Run, error)
 	// Runs returns runs, newest first. Those that live have the record they were begun with.
 	Runs(ctx context.Context, q RunQuery) ([]*Run, error)
+	// Count returns how many runs there are; a limit and an order are not looked at.
+	Count(ctx context.Context, q RunQuery) (int, error)
 	// Events returns events in the order in which they were stored, oldest first; with Last set, the last ones, still oldest
 	// first. An event may be stored later than one that happened after it.
 	Events(ctx context.Context, q EventQuery) ([]Event, error)

@@ -46,6 +46,11 @@ func (u userReader) Runs(ctx context.Context, q RunQuery) ([]*Run, error) {
 	return u.all.Runs(ctx, q)
 }
 
+func (u userReader) Count(ctx context.Context, q RunQuery) (int, error) {
+	q.UID = &u.uid
+	return u.all.Count(ctx, q)
+}
+
 func (u userReader) Events(ctx context.Context, q EventQuery) ([]Event, error) {
 	q.UID = &u.uid
 	return u.all.Events(ctx, q)

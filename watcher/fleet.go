@@ -49,6 +49,7 @@ type member struct {
 	// Guarded by Fleet.mu.
 	in      input
 	busy    bool // somebody takes its turns
+	ending  bool // its end has been begun
 	watches []WatchID
 	wake    wake
 }
@@ -84,6 +85,22 @@ func (f *Fleet) Len() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.members)
+}
+
+// Counts says how many runs of a user, nil for all, are kept, and of how many of them the end has been begun.
+func (f *Fleet) Counts(uid *uint32) (kept, ending int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, m := range f.members {
+		if uid != nil && m.Run.UID != *uid {
+			continue
+		}
+		kept++
+		if m.ending {
+			ending++
+		}
+	}
+	return kept, ending
 }
 
 // Keeps reports whether a run is kept.
@@ -309,6 +326,10 @@ func (m *member) turns() {
 		}
 		f.mu.Unlock()
 		wake, over := m.tryTurn(in)
+		ending := m.isEnding()
+		f.mu.Lock()
+		m.ending = ending
+		f.mu.Unlock()
 		if over {
 			m.finish()
 			return

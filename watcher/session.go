@@ -67,6 +67,16 @@ type session struct {
 	steps        []events.Step
 }
 
+// isEnding reports whether the run is in its grace: we or systemd have begun to end it.
+func (s *session) isEnding() bool {
+	if s.enforcer != nil && s.enforcer.Active() {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.deactivating != 0 && !s.inactive
+}
+
 // resume takes over what an earlier keeper of the run has seen.
 func (s *session) resume(ctx context.Context) {
 	if !s.TakenOver {

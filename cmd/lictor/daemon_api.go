@@ -90,6 +90,9 @@ func (b *backend) Store(context.Context) (events.Reader, error) {
 	return rec.store, nil
 }
 
+// Kept implements api.Backend.
+func (b *backend) Kept(uid *uint32) (kept, ending int) { return b.fleet.Counts(uid) }
+
 // reach is a live run that a caller acts on.
 func (b *backend) reach(ctx context.Context, peer api.Peer, run *events.Run, do func(context.Context, *reach) error) error {
 	err := b.app.reachRun(ctx, b.settler, run, peer.UID, do)

@@ -105,6 +105,15 @@ func (u *union) Runs(ctx context.Context, q events.RunQuery) ([]*events.Run, err
 	return list, nil
 }
 
+func (u *union) Count(ctx context.Context, q events.RunQuery) (int, error) {
+	n, err := u.own.Count(ctx, q)
+	if err != nil {
+		return 0, err
+	}
+	more, err := u.remote.Count(ctx, q)
+	return n + more, err
+}
+
 // remoteBits is how much of a position in both stores is that in the daemon's.
 const remoteBits = 32
 

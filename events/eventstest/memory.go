@@ -160,6 +160,13 @@ func (m *Memory) Runs(ctx context.Context, q events.RunQuery) ([]*events.Run, er
 	return runs, err
 }
 
+// Count implements events.Store.
+func (m *Memory) Count(ctx context.Context, q events.RunQuery) (int, error) {
+	q.Limit = 0
+	runs, err := m.Runs(ctx, q)
+	return len(runs), err
+}
+
 // filter returns copies of those runs that keep wants, newest first.
 func (m *Memory) filter(ctx context.Context, keep func(*entry) bool) ([]*events.Run, error) {
 	if err := m.begin(ctx, ""); err != nil {

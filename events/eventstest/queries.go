@@ -59,6 +59,15 @@ func queryRuns(t *testing.T, s events.Store) {
 			if diff := cmp.Diff(q.want, ids(got), cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("runs (-want +got):\n%s", diff)
 			}
+			all := q.query
+			all.Limit = 0
+			got, err = s.Runs(t.Context(), all)
+			must(t, err)
+			n, err := s.Count(t.Context(), q.query)
+			must(t, err)
+			if n != len(got) {
+				t.Errorf("%d runs are counted, want %d", n, len(got))
+			}
 		})
 	}
 }

@@ -30,6 +30,7 @@ type fake struct {
 
 func (f *fake) Keep(p Peer, c *Conn)                         { f.keep(p, c) }
 func (f *fake) Store(context.Context) (events.Reader, error) { return f.store, nil }
+func (f *fake) Kept(*uint32) (kept, ending int)              { return 2, 1 }
 func (f *fake) note(format string, args ...any) error {
 	f.asked = append(f.asked, fmt.Sprintf(format, args...))
 	return f.fail
@@ -161,6 +162,56 @@ func TestRootSeesAll(t *testing.T) {
 }
 
 // A problem keeps its words, its hint and its exit status.
+// The old watchdog's section, field for field: zeros and an empty list when nothing is monitored, and never an error.
+func TestQuestsStatus(t *testing.T) {
+	ask := func(path string) string {
+		t.Helper()
+		hc := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		}, DisableKeepAlives: true}}
+		resp, err := hc.Get("http://lictor/api/quests/status")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("%d %v", resp.StatusCode, err)
+		}
+		return string(body)
+	}
+	f, _, path := start(t, 1000)
+	if got, want := ask(path), `{"watchdog":{"monitored_count":0,"grace_count":1,"kills_last_24h":0,"recent_events":[]}}`+"\n"; got != want {
+		t.Errorf("nothing is monitored: %s, want %s", got, want)
+	}
+	mine := begin(t, f, "aaaaaaaaaaaa", 1000)
+	begin(t, f, "bbbbbbbbbbbb", 1001)
+	ended, e := eventstest.Ended(mine)
+	e.At = time.Now()
+	if err := f.store.End(t.Context(), ended, e); err != nil {
+		t.Fatal(err)
+	}
+	begin(t, f, "cccccccccccc", 1000)
+	time.Sleep(statusAge)
+	got := ask(path)
+	for _, want := range []string{`"monitored_count":1,`, `"kills_last_24h":1,`, `"recent_events":[{"api":"lictor/v1"`, `"run":"aaaaaaaaaaaa"`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	if strings.Contains(got, "bbbbbbbbbbbb") {
+		t.Errorf("another user's run: %s", got)
+	}
+	if first := strings.Index(got, "cccccccccccc"); first < 0 || first > strings.Index(got, "aaaaaaaaaaaa") {
+		t.Errorf("the last event does not come first: %s", got)
+	}
+	f.store.Close()
+	time.Sleep(statusAge)
+	if got := ask(path); !strings.Contains(got, `"monitored_count":2,`) || !strings.Contains(got, `"degraded":["the store is closed"]`) {
+		t.Errorf("without a store: %s", got)
+	}
+}
+
 // A long history is read page by page, and nothing of it is lost on the way.
 func TestEventPages(t *testing.T) {
 	f, c, _ := start(t, 0)

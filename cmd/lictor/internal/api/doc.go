@@ -14,6 +14,7 @@
 //	GET   /api/v1/resolve             the run that a person means
 //	GET   /api/v1/events              events (EventQuery)
 //	GET   /api/v1/kills               how many kills since a time
+//	GET   /api/quests/status          the section of the old watchdog
 //	GET   /healthz                    the daemon answers
 //
 // Callers see and act on their own runs only; of another's they hear what they hear of one that does not exist, 404. Root sees

@@ -19,6 +19,10 @@ type eventsAnswer struct {
 	Cursor   int64          `json:"cursor"`
 }
 
+type countAnswer struct {
+	Runs int `json:"runs"`
+}
+
 type killsAnswer struct {
 	Kills int `json:"kills"`
 }
@@ -51,6 +55,10 @@ func (s *Server) runs(r *http.Request, p Peer) (any, error) {
 	store, err := s.store(r, p)
 	if err != nil {
 		return nil, err
+	}
+	if r.URL.Query().Get("count") == "true" {
+		n, err := store.Count(r.Context(), q)
+		return countAnswer{n}, err
 	}
 	if q.Limit <= 0 || q.Limit > maxRows {
 		q.Limit = maxRows

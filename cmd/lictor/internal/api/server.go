@@ -22,6 +22,9 @@ type Backend interface {
 	// Store is where the records are.
 	Store(ctx context.Context) (events.Reader, error)
 
+	// Kept is how many runs of a user, nil for all, the daemon keeps, and of how many of them the end has been begun.
+	Kept(uid *uint32) (kept, ending int)
+
 	// The methods below are called for runs that the caller may see.
 
 	Stop(ctx context.Context, peer Peer, run *events.Run, grace *float64) error
@@ -44,6 +47,7 @@ type Server struct {
 	http    *http.Server
 	refused atomic.Uint64
 	tell    *slog.Logger
+	status  statuses
 }
 
 // The limits of what callers can cost.
@@ -59,7 +63,7 @@ const (
 
 // NewServer returns a server.
 func NewServer(b Backend, log *slog.Logger) *Server {
-	s := &Server{backend: b, tell: log}
+	s := &Server{backend: b, tell: log, status: statuses{last: map[uint32]agedStatus{}}}
 	s.http = &http.Server{Handler: s.routes(), MaxHeaderBytes: maxHeader, ReadHeaderTimeout: headerTime, ReadTimeout: bodyTime,
 		IdleTimeout: idleTime, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
@@ -87,6 +91,7 @@ func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, h func(*http.Request, Peer) (any, error)) { mux.Handle(pattern, s.answer(h)) }
 	mux.HandleFunc("POST /api/v1/keep", s.keep)
+	mux.HandleFunc("GET /api/quests/status", s.quests)
 	handle("GET /healthz", func(*http.Request, Peer) (any, error) { return map[string]string{"status": "ok"}, nil })
 	handle("GET /api/v1/runs", s.runs)
 	handle("GET /api/v1/runs/{run}", s.run)

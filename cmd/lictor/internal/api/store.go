@@ -38,6 +38,15 @@ func (s remoteStore) Runs(ctx context.Context, q events.RunQuery) (list []*event
 	return list, s.c.call(ctx, http.MethodGet, "/api/v1/runs", encodeRunQuery(q), nil, &list)
 }
 
+// Count implements events.Store.
+func (s remoteStore) Count(ctx context.Context, q events.RunQuery) (int, error) {
+	var answer countAnswer
+	v := encodeRunQuery(q)
+	v.Set("count", "true")
+	err := s.c.call(ctx, http.MethodGet, "/api/v1/runs", v, nil, &answer)
+	return answer.Runs, err
+}
+
 func (s remoteStore) Events(ctx context.Context, q events.EventQuery) ([]events.Event, error) {
 	var answer eventsAnswer
 	if err := s.c.call(ctx, http.MethodGet, "/api/v1/events", encodeEventQuery(q), nil, &answer); err != nil {
