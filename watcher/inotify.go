@@ -14,9 +14,10 @@ import (
 )
 
 const (
-	// rearmAfter is the least time between two notices of a file that changes all the time. A cgroup at its limit changes
-	// memory.events every 10 ms for as long as it thrashes.
+	// rearmAfter is the least time between two notices of a file that changes again at once. A cgroup at its limit changes
+	// memory.events every 10 ms for as long as it thrashes: it is told of ever more seldom, down to once in rearmMost.
 	rearmAfter = 500 * time.Millisecond
+	rearmMost  = 2 * time.Second
 
 	// batchGap is the least time between batches when they come thick and fast, so that many runs that thrash at once cost
 	// few wake-ups.
@@ -77,7 +78,10 @@ type subject struct {
 	id      WatchID
 	name    string // "" for a watch on the directory
 	oneShot bool
-	told    time.Time // when the last notice was made, for a one-shot watch
+
+	// Of a one-shot watch.
+	told  time.Time     // when the last notice was made
+	pause time.Duration // until it was put back the last time
 }
 
 type spentFile struct {

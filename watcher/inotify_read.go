@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -92,13 +93,20 @@ func (n *Notifier) forget(wd int32, id WatchID) {
 	}
 }
 
-// fired puts a one-shot watch back, now or when its time has come.
+// fired puts a one-shot watch back, now or, if it had just been put back, later.
 func (n *Notifier) fired(s *subject, now time.Time, batch *noticeBatch) {
 	if now.Sub(s.told) < rearmAfter {
-		n.spent = append(n.spent, spentFile{subject: s, due: now.Add(rearmAfter)})
+		s.pause = min(max(2*s.pause, rearmAfter), rearmMost)
+		n.postpone(s, now.Add(s.pause))
 		return
 	}
+	s.pause = 0
 	n.rearm(s, now, batch)
+}
+
+func (n *Notifier) postpone(s *subject, due time.Time) {
+	i, _ := slices.BinarySearchFunc(n.spent, due, func(f spentFile, t time.Time) int { return f.due.Compare(t) })
+	n.spent = slices.Insert(n.spent, i, spentFile{subject: s, due: due})
 }
 
 // rearmDue puts the one-shot watches back whose time has come, or will have within the next gap.
@@ -122,7 +130,7 @@ func (n *Notifier) rearm(s *subject, now time.Time, batch *noticeBatch) {
 	if err := n.arm(w, s, 0); errors.Is(err, os.ErrNotExist) {
 		kind = NoticeGone
 	} else if err != nil { // ENOSPC, ENOMEM: go on by looking at it, and try again
-		n.spent = append(n.spent, spentFile{subject: s, due: now.Add(rearmAfter)})
+		n.postpone(s, now.Add(rearmAfter))
 	}
 	s.told = now
 	batch.add(Notice{ID: s.id, Kind: kind, Name: s.name})
