@@ -100,6 +100,7 @@ func (p *Postgres) Events(ctx context.Context, q EventQuery) ([]Event, error) {
 		}
 		e, err := DecodeEvent(b, ordinal)
 		es = append(es, e)
+		q.at(position)
 		return err
 	})
 	if err != nil {

@@ -171,6 +171,13 @@ func (q EventQuery) conditions(d dialect) (c conditions) {
 	return c
 }
 
+// at notes the position of one more event for who asked.
+func (q EventQuery) at(position int64) {
+	if q.Positions != nil {
+		*q.Positions = append(*q.Positions, position)
+	}
+}
+
 // stmt returns the query for position, ordinal and event. order is the position, or something that has its order.
 func (q EventQuery) stmt(d dialect, order string) (string, []any) {
 	c := q.conditions(d)

@@ -83,4 +83,6 @@ type EventQuery struct {
 	Host       string  // of runs on this host
 	// Cursor, if not nil, receives the position of the last event returned (or After when there is none).
 	Cursor *int64
+	// Positions, if not nil, receives the position of each event returned. A daemon's clients do not get them.
+	Positions *[]int64
 }

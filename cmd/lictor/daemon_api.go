@@ -90,6 +90,18 @@ func (b *backend) Store(context.Context) (events.Reader, error) {
 	return rec.store, nil
 }
 
+// Stamp changes when the store may have.
+func (b *backend) Stamp() string {
+	rec, err := b.settler.recorder("")
+	if err != nil {
+		return ""
+	}
+	if s, ok := rec.store.(*events.SQLite); ok {
+		return s.Stamp()
+	}
+	return ""
+}
+
 // Kept implements api.Backend.
 func (b *backend) Kept(uid *uint32) (kept, ending int) { return b.fleet.Counts(uid) }
 

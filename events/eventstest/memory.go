@@ -205,7 +205,11 @@ func (m *Memory) Events(ctx context.Context, q events.EventQuery) ([]events.Even
 		found, positions = found[:n], positions[:n]
 	}
 	if q.Last > 0 {
-		found = found[max(len(found)-q.Last, 0):]
+		n := max(len(found)-q.Last, 0)
+		found, positions = found[n:], positions[n:]
+	}
+	if q.Positions != nil {
+		*q.Positions = append(*q.Positions, positions...)
 	}
 	if q.Cursor != nil {
 		*q.Cursor = q.After

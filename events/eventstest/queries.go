@@ -2,6 +2,7 @@ package eventstest
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -138,8 +139,14 @@ func cursor(t *testing.T, s events.Store) {
 			t.Errorf("step %d (-want +got):\n%s", i, diff)
 		}
 	}
+	var positions []int64
+	all, err := s.Events(t.Context(), events.EventQuery{Positions: &positions})
+	must(t, err)
+	if len(positions) != len(all) || !slices.IsSorted(positions) || positions[len(all)-1] < position {
+		t.Errorf("positions %v of %d events, the last one at %d", positions, len(all), position)
+	}
 	last := int64(0)
-	_, err := s.Events(t.Context(), events.EventQuery{Last: 1, Cursor: &last})
+	_, err = s.Events(t.Context(), events.EventQuery{Last: 1, Cursor: &last})
 	must(t, err)
 	if last < position {
 		t.Errorf("cursor of the last event is %d, before %d", last, position)

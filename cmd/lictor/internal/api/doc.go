@@ -12,7 +12,7 @@
 //	POST  /api/v1/runs/{run}/release  let it live on without limits
 //	POST  /api/v1/runs/adopt          put a running process tree into a scope
 //	GET   /api/v1/resolve             the run that a person means
-//	GET   /api/v1/events              events (EventQuery)
+//	GET   /api/v1/events              events (EventQuery); with Accept: text/event-stream as they happen
 //	GET   /api/v1/kills               how many kills since a time
 //	GET   /api/quests/status          the section of the old watchdog
 //	GET   /healthz                    the daemon answers

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -48,6 +49,8 @@ type Server struct {
 	refused atomic.Uint64
 	tell    *slog.Logger
 	status  statuses
+	streams streams
+	closing chan struct{} // closed by Close
 }
 
 // The limits of what callers can cost.
@@ -63,7 +66,8 @@ const (
 
 // NewServer returns a server.
 func NewServer(b Backend, log *slog.Logger) *Server {
-	s := &Server{backend: b, tell: log, status: statuses{last: map[uint32]agedStatus{}}}
+	s := &Server{backend: b, tell: log, status: statuses{last: map[uint32]agedStatus{}},
+		streams: streams{views: map[string]*view{}}, closing: make(chan struct{})}
 	s.http = &http.Server{Handler: s.routes(), MaxHeaderBytes: maxHeader, ReadHeaderTimeout: headerTime, ReadTimeout: bodyTime,
 		IdleTimeout: idleTime, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
@@ -85,7 +89,10 @@ func (s *Server) Serve(l *net.UnixListener) error {
 }
 
 // Close ends the serving. Conversations with launchers go on.
-func (s *Server) Close() { _ = s.http.Close() }
+func (s *Server) Close() {
+	close(s.closing)
+	_ = s.http.Close()
+}
 
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
@@ -96,7 +103,14 @@ func (s *Server) routes() http.Handler {
 	handle("GET /api/v1/runs", s.runs)
 	handle("GET /api/v1/runs/{run}", s.run)
 	handle("GET /api/v1/resolve", s.resolve)
-	handle("GET /api/v1/events", s.events)
+	list := s.answer(s.events)
+	mux.HandleFunc("GET /api/v1/events", func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
+			s.stream(w, r)
+			return
+		}
+		list.ServeHTTP(w, r)
+	})
 	handle("GET /api/v1/kills", s.kills)
 	handle("PATCH /api/v1/runs/{run}", s.act(func(r *http.Request, p Peer, run *events.Run) error {
 		var body struct {

@@ -1,0 +1,175 @@
+package api
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/scidex/lictor/events"
+	"github.com/scidex/lictor/events/eventstest"
+)
+
+// listening is a client of a stream.
+type listening struct {
+	path  string
+	query string
+	last  string // Last-Event-ID
+	got   []string
+}
+
+// listen reads events until enough says so, or ctx ends. It can be called again, and goes on where it was.
+func (l *listening) listen(ctx context.Context, enough func(n int) bool) error {
+	hc := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", l.path)
+	}}}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://lictor/api/v1/events"+l.query, nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Accept", "text/event-stream")
+	if l.last != "" {
+		req.Header.Set("Last-Event-ID", l.last)
+	}
+	resp, err := hc.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(resp.Body)
+		return fmt.Errorf("%d %s", resp.StatusCode, body)
+	}
+	n := 0
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		if id, ok := strings.CutPrefix(lines.Text(), "id: "); ok {
+			l.last = id
+			l.got = append(l.got, id)
+			if n++; enough(n) {
+				return nil
+			}
+		}
+	}
+	return io.ErrUnexpectedEOF
+}
+
+// A client that goes and comes back with Last-Event-ID misses nothing and sees nothing twice; others see all; a filter filters.
+func TestStream(t *testing.T) {
+	const n, clients = 2000, 40
+	f, _, path := start(t, 0)
+	run := begin(t, f, "aaaaaaaaaaaa", 1000)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var ready, done sync.WaitGroup
+	all := make([]*listening, clients)
+	for i := range clients {
+		l := &listening{path: path, last: "1"} // after the started event
+		all[i] = l
+		ready.Add(1)
+		done.Go(func() {
+			ready.Done()
+			for len(l.got) < n {
+				part := n
+				if i%2 == 0 { // it comes and goes
+					part = 100 + i
+				}
+				if err := l.listen(ctx, func(k int) bool { return k >= part || len(l.got) >= n }); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	ready.Wait()
+	for i := range n {
+		if err := f.store.Append(ctx, events.NewEvent(run, events.KindIntent, i, run.StartedAt)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done.Wait()
+	for i, l := range all {
+		for k, id := range l.got {
+			if id != strconv.Itoa(k+2) {
+				t.Fatalf("client %d: event %d has id %s, want %d", i, k, id, k+2)
+			}
+		}
+	}
+	ended, e := eventstest.Ended(run)
+	filtered := &listening{path: path, query: "?kind=ended", last: "1"}
+	if err := f.store.End(ctx, ended, e); err != nil {
+		t.Fatal(err)
+	}
+	if err := filtered.listen(ctx, func(int) bool { return true }); err != nil || filtered.got[0] != strconv.Itoa(n+2) {
+		t.Errorf("ended events: %v, %v", filtered.got, err)
+	}
+	if err := (&listening{path: path, last: "x"}).listen(ctx, nil); err == nil || !strings.Contains(err.Error(), "not the id of an event") {
+		t.Errorf("a bad Last-Event-ID: %v", err)
+	}
+}
+
+// A user hears of the own runs only.
+func TestStreamOfUser(t *testing.T) {
+	f, _, path := start(t, 1000)
+	begin(t, f, "aaaaaaaaaaaa", 1001)
+	begin(t, f, "bbbbbbbbbbbb", 1000)
+	l := &listening{path: path, last: "0"}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	go func() {
+		time.Sleep(3 * streamPoll)
+		for i := range 3 {
+			id := events.RunID(fmt.Sprintf("c%011d", i))
+			run := eventstest.NewRun(id)
+			run.UID = uint32(1000 + i%2)
+			_ = f.store.Begin(ctx, run)
+			_ = f.store.Append(ctx, events.NewEvent(run, events.KindStarted, 0, run.StartedAt))
+		}
+	}()
+	if err := l.listen(ctx, func(n int) bool { return n == 2 }); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(l.got, " "); got != "3 5" {
+		t.Errorf("heard of %s, want 3 5", got)
+	}
+}
+
+// One that takes nothing is hung up on, and delays nobody.
+func TestStreamStalled(t *testing.T) {
+	f, _, path := start(t, 0)
+	run := begin(t, f, "aaaaaaaaaaaa", 1000)
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET /api/v1/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nLast-Event-ID: 1\r\n\r\n")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	big := strings.Repeat("x", 2000)
+	const n = 500
+	for i := range n {
+		e := events.NewEvent(run, events.KindIntent, i, run.StartedAt)
+		e.Detail = []byte(`"` + big + `"`)
+		if err := f.store.Append(ctx, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := &listening{path: path, last: "1"}
+	if err := l.listen(ctx, func(k int) bool { return k == n }); err != nil {
+		t.Errorf("the other client: %v after %d", err, len(l.got))
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(streamStall + 20*time.Second))
+	time.Sleep(streamStall + time.Second)
+	if rest, err := io.ReadAll(conn); err != nil || len(rest) > n*len(big) {
+		t.Errorf("the stalled one: %d bytes, %v, want less than everything and the end", len(rest), err)
+	}
+}
