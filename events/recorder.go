@@ -11,6 +11,10 @@ import (
 // Recorder writes to the store and then tells journald. When the store fails (a full disk), journald is told all the same,
 // once, and the error is returned: whoever tries again later does not repeat the journal entry.
 type Recorder struct {
+	// Wrote, if not nil, is told of every write: the record of a run that has ended with it, else nil, and how it went. Set it before the
+	// first write.
+	Wrote func(ended *Run, err error)
+
 	store   Store
 	journal *Journal // nil: nobody is told
 
@@ -47,18 +51,24 @@ func (rec *Recorder) alarm() {
 // inTurn lets write have the store when all earlier writes are through, and returns what it returns, or, when ctx is done before
 // that, the error of ctx: the write is done all the same, later. A disk that hangs in fsync(2) must not hang who waits for it:
 // nothing ends that but the disk.
-func (rec *Recorder) inTurn(ctx context.Context, write func(context.Context) error) error {
+// Events that are on their way until then are es.
+func (rec *Recorder) inTurn(ctx context.Context, es []Event, write func(context.Context) error) error {
 	done, through := make(chan error, 1), make(chan struct{})
 	rec.mu.Lock()
 	before := rec.last
 	rec.last = through
+	rec.coming = append(rec.coming, es...)
 	rec.mu.Unlock()
 	go func() {
 		defer close(through)
 		if before != nil {
 			<-before
 		}
-		done <- write(context.WithoutCancel(ctx)) // the store has a timeout of its own
+		err := write(context.WithoutCancel(ctx)) // the store has a timeout of its own
+		rec.mu.Lock()
+		rec.coming = rec.coming[len(es):] // they come in turn, too
+		rec.mu.Unlock()
+		done <- err
 	}()
 	select {
 	case err := <-done:
@@ -73,16 +83,14 @@ func (rec *Recorder) inTurn(ctx context.Context, write func(context.Context) err
 func (rec *Recorder) Begin(ctx context.Context, r *Run) error {
 	rec.remember(r)
 	begun := *r // the caller goes on with it
-	return rec.inTurn(ctx, func(ctx context.Context) error { return rec.store.Begin(ctx, &begun) })
+	return rec.inTurn(ctx, nil, func(ctx context.Context) error { return rec.wrote(nil, rec.store.Begin(ctx, &begun)) })
 }
 
 // Append is Store.Append. When it returns because ctx is done, the events are on their way, and Events returns them already.
 func (rec *Recorder) Append(ctx context.Context, es ...Event) error {
 	es = slices.Clone(es)
-	rec.expect(es)
-	return rec.inTurn(ctx, func(ctx context.Context) error {
-		err := rec.store.Append(ctx, es...)
-		rec.arrived(es)
+	return rec.inTurn(ctx, es, func(ctx context.Context) error {
+		err := rec.wrote(nil, rec.store.Append(ctx, es...))
 		rec.tell(nil, es)
 		return err
 	})
@@ -93,8 +101,8 @@ func (rec *Recorder) Append(ctx context.Context, es ...Event) error {
 func (rec *Recorder) End(ctx context.Context, r *Run, es ...Event) error {
 	ended := *r
 	es = slices.Clone(es)
-	return rec.inTurn(ctx, func(ctx context.Context) error {
-		err := rec.store.End(ctx, &ended, es...)
+	return rec.inTurn(ctx, nil, func(ctx context.Context) error {
+		err := rec.wrote(&ended, rec.store.End(ctx, &ended, es...))
 		if !errors.Is(err, ErrAlreadyEnded) {
 			rec.tell(&ended, es)
 		}
@@ -108,6 +116,13 @@ func (rec *Recorder) End(ctx context.Context, r *Run, es ...Event) error {
 		}
 		return err
 	})
+}
+
+func (rec *Recorder) wrote(ended *Run, err error) error {
+	if rec.Wrote != nil {
+		rec.Wrote(ended, err)
+	}
+	return err
 }
 
 // flushPatience is how long the end of a run waits for journald.
@@ -144,19 +159,6 @@ func (rec *Recorder) Events(ctx context.Context, q EventQuery) ([]Event, error) 
 		}
 	}
 	return es, nil
-}
-
-// expect and arrived keep the list of events that are on their way.
-func (rec *Recorder) expect(es []Event) {
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
-	rec.coming = append(rec.coming, es...)
-}
-
-func (rec *Recorder) arrived(es []Event) {
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
-	rec.coming = rec.coming[len(es):] // they arrive in the order in which they were expected
 }
 
 func (rec *Recorder) remember(r *Run) *told {

@@ -51,6 +51,9 @@ func (l *Launcher) StartFleet(ctx context.Context) error {
 // FleetDir is the directory of the slice of all runs.
 func (l *Launcher) FleetDir() string { return filepath.Join(l.fs.Root(), l.manager.FleetPath()) }
 
+// FleetPath is the path of that slice below the root of the cgroup file system.
+func (l *Launcher) FleetPath() string { return l.manager.FleetPath() }
+
 // Ledger opens the ledger of a run. The error wraps cgroup.ErrGone if it has been released. Close its Group after use.
 func (l *Launcher) Ledger(run RunID) (*Ledger, error) {
 	g, err := l.fs.Open(path.Join(l.manager.FleetPath(), run.Ledger()))

@@ -77,7 +77,7 @@ func (a *App) adoptHere(ctx context.Context, spec scope.Spec, run *events.Run, p
 		return err
 	}
 	defer l.Disconnect()
-	tell := a.startTelling("")
+	tell := a.startTelling("", nil)
 	defer tell.close()
 	rec, err := tell.recorder() // before anything is moved: without a store nothing is adopted
 	if err != nil {

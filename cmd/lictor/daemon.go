@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/scidex/lictor/cgroup"
+	"github.com/scidex/lictor/cmd/lictor/internal/metrics"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
 	"github.com/scidex/lictor/watcher"
@@ -49,6 +50,7 @@ type daemon struct {
 	narrow chan struct{} // holds a value for each run that is settled while descriptors are short
 	short  atomic.Bool   // they are
 
+	metrics    *metrics.Metrics
 	mismatches atomic.Uint64 // runs that a sweep found and no notice had told of
 
 	refused func() uint64 // connections that were closed unheard; nil without a socket
@@ -129,9 +131,11 @@ func (a *App) newDaemon(l *scope.Launcher, sweep time.Duration) *daemon {
 		quota:  quota{live: maxLivePerUser, perMinute: maxLaunchesPerUser, launched: map[uint32]*bucket{}},
 		narrow: make(chan struct{}, settlers)}
 	d.settler.act = true
+	d.settler.wrote = d.wrote
 	d.settler.report = func(line string) { d.log.Info("settled", "what", line) }
 	d.fleet = watcher.NewFleet(d.log)
 	d.fleet.Changed = d.changed
+	d.metrics = d.newMetrics()
 	d.kernel, d.kernelNo = watcher.OpenKernelLogs()
 	return d
 }

@@ -31,7 +31,7 @@ type keeping struct {
 
 // newKeeping begins to open what the keeper needs, beside the launch that follows.
 func (a *App) newKeeping(l *scope.Launcher, run *events.Run) *keeping {
-	k := &keeping{app: a, launcher: l, run: run, tell: a.startTelling(""), log: a.logger()}
+	k := &keeping{app: a, launcher: l, run: run, tell: a.startTelling("", nil), log: a.logger()}
 	l.Prepared = k.prepared
 	return k
 }
@@ -227,8 +227,9 @@ type telling struct {
 // journalPatience is how long a process waits at its end for a journald that does not take its last entries.
 const journalPatience = time.Second
 
-// startTelling opens the store and the journal in the background. An empty path is the own store.
-func (a *App) startTelling(path string) *telling {
+// startTelling opens the store and the journal in the background. An empty path is the own store; wrote, which may be nil, is told of
+// every write.
+func (a *App) startTelling(path string, wrote func(*events.Run, error)) *telling {
 	t := &telling{done: make(chan struct{})}
 	go func() {
 		defer close(t.done)
@@ -244,6 +245,7 @@ func (a *App) startTelling(path string) *telling {
 		t.journal = events.NewJournal(events.JournalOptions{})
 		go func() { _ = t.journal.Run(context.Background()) }() // ends with close
 		t.rec = events.NewRecorder(t.store, t.journal)
+		t.rec.Wrote = wrote
 	}()
 	return t
 }

@@ -26,8 +26,9 @@ const settleAtEnd = 16
 type settler struct {
 	app      *App
 	launcher *scope.Launcher
-	act      bool         // end what is still alive, too
-	report   func(string) // what was done, for people; nil: nobody asks
+	act      bool                     // end what is still alive, too
+	report   func(string)             // what was done, for people; nil: nobody asks
+	wrote    func(*events.Run, error) // is told of every write to a store; may be nil
 
 	only scope.RunID // look for strays of this run only; "" is all
 
@@ -92,7 +93,7 @@ func (s *settler) recorder(path string) (*recorder, error) {
 	s.mu.Lock()
 	t := s.tell[path]
 	if t == nil {
-		t = s.app.startTelling(path)
+		t = s.app.startTelling(path, s.wrote)
 		s.tell[path] = t
 	}
 	s.mu.Unlock()

@@ -15,6 +15,7 @@
 //	GET   /api/v1/events              events (EventQuery); with Accept: text/event-stream as they happen
 //	GET   /api/v1/kills               how many kills since a time
 //	GET   /api/quests/status          the section of the old watchdog
+//	GET   /metrics                    for Prometheus: numbers of all users together
 //	GET   /healthz                    the daemon answers
 //
 // Callers see and act on their own runs only; of another's they hear what they hear of one that does not exist, 404. Root sees

@@ -26,6 +26,9 @@ type Backend interface {
 	// Kept is how many runs of a user, nil for all, the daemon keeps, and of how many of them the end has been begun.
 	Kept(uid *uint32) (kept, ending int)
 
+	// Metrics answers GET /metrics; nil is 404.
+	Metrics() http.Handler
+
 	// The methods below are called for runs that the caller may see.
 
 	Stop(ctx context.Context, peer Peer, run *events.Run, grace *float64) error
@@ -99,6 +102,9 @@ func (s *Server) routes() http.Handler {
 	handle := func(pattern string, h func(*http.Request, Peer) (any, error)) { mux.Handle(pattern, s.answer(h)) }
 	mux.HandleFunc("POST /api/v1/keep", s.keep)
 	mux.HandleFunc("GET /api/quests/status", s.quests)
+	if m := s.backend.Metrics(); m != nil {
+		mux.Handle("GET /metrics", m)
+	}
 	handle("GET /healthz", func(*http.Request, Peer) (any, error) { return map[string]string{"status": "ok"}, nil })
 	handle("GET /api/v1/runs", s.runs)
 	handle("GET /api/v1/runs/{run}", s.run)

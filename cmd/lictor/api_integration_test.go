@@ -1,0 +1,116 @@
+//go:build integration
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/scidex/lictor/cmd/lictor/internal/api"
+	"github.com/scidex/lictor/events"
+)
+
+// daemonHTTP is a client of the daemon's socket.
+func daemonHTTP() *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", api.Path)
+	}}}
+}
+
+func (b *bed) get(path string) string {
+	b.Helper()
+	resp, err := daemonHTTP().Get("http://lictor" + path)
+	must(err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	must(err)
+	if resp.StatusCode != http.StatusOK {
+		b.Fatalf("%s: %d %s", path, resp.StatusCode, body)
+	}
+	return string(body)
+}
+
+// quests is the old watchdog's section.
+func (b *bed) quests() (w struct {
+	Monitored int            `json:"monitored_count"`
+	Grace     int            `json:"grace_count"`
+	Kills     int            `json:"kills_last_24h"`
+	Recent    []events.Event `json:"recent_events"`
+}) {
+	b.Helper()
+	text := b.get("/api/quests/status")
+	if strings.Contains(text, "degraded") {
+		b.Errorf("status: %s", text)
+	}
+	must(json.Unmarshal([]byte(text), &struct{ Watchdog any }{&w}))
+	return w
+}
+
+// TestAPI: what programs ask the daemon for while an ordinary user's runs live, are told to end, and die.
+func TestAPI(t *testing.T) {
+	throughDaemon(t, func(b *bed) {
+		if w := b.quests(); w.Monitored != 0 || w.Grace != 0 || w.Kills != 0 || w.Recent == nil || len(w.Recent) != 0 {
+			b.Errorf("nothing is monitored: %+v", w)
+		}
+		req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, "http://lictor/api/v1/events?kind=ended", nil)
+		must(err)
+		req.Header.Set("Accept", "text/event-stream")
+		stream, err := daemonHTTP().Do(req)
+		must(err)
+		defer stream.Body.Close()
+		told := make(chan events.Event, 10)
+		go func() {
+			for lines := bufio.NewScanner(stream.Body); lines.Scan(); {
+				if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+					var e events.Event
+					must(json.Unmarshal([]byte(data), &e))
+					told <- e
+				}
+			}
+		}()
+
+		b.want(b.lictor("run", "-m", "12M", "--analysis-id", "eats", "--", "tail", "/dev/zero"), 137, events.StateKilled, events.ReasonOOM, "kernel")
+		p := b.start("run", "--grace", "6", "--analysis-id", "stubborn", "--", "sh", "-c", "trap '' TERM; while :; do sleep 1; done")
+		b.live()
+		b.eventually("it is counted", func() bool { return b.quests().Monitored == 1 })
+		stopping := b.prepare("stop", "stubborn")
+		must(stopping.Start())
+		b.eventually("it is in its grace", func() bool { return b.quests().Grace == 1 })
+		b.want(b.finishCommand(p), 137, events.StateKilled, events.ReasonStop, b.me())
+		_ = stopping.Wait()
+		b.eventually("both are counted as kills", func() bool {
+			w := b.quests()
+			return w.Monitored == 0 && w.Grace == 0 && w.Kills == 2 && len(w.Recent) > 0 && w.Recent[0].Kind == events.KindEnded
+		})
+		for _, want := range []string{"eats", "stubborn"} {
+			select {
+			case e := <-told:
+				if e.AnalysisID != want || e.State != events.StateKilled {
+					b.Errorf("the stream told of %+v, want the end of %s", e, want)
+				}
+			case <-time.After(time.Minute):
+				b.Errorf("the stream did not tell of the end of %s", want)
+			}
+		}
+		numbers := b.get("/metrics")
+		for _, want := range []string{`lictor_runs_ended_total{reason="oom"} 1`, `lictor_runs_ended_total{reason="stop"} 1`, `lictor_runs_ended_total{reason="timeout"} 0`,
+			`lictor_runs{state="running"} 0`, `lictor_escalations_total{step="kill"} 1`, "lictor_kill_record_seconds_count 2", "lictor_memory_usage_bytes "} {
+			if !strings.Contains(numbers, want) {
+				b.Errorf("no %s in the metrics", want)
+			}
+		}
+		if b.Failed() {
+			fmt.Println(numbers)
+		}
+		b.root().end(b.keeper, syscall.SIGTERM) // with a stream open
+	})
+}
