@@ -67,8 +67,8 @@ test-vm: testbed ## Run the integration tests in fresh guests, bookworm and trix
 	@$(TESTBED) run --together --suite bookworm,trixie $(if $(RUN),--run '$(RUN)') $(PKG)
 
 .PHONY: test-long
-test-long: testbed ## Run the tests that can take larger counts with those, in fresh guests: 100 runs through 20 kills, 5,000 short runs, 400 kills by the kernel
-	@LICTOR_TEST_LONG=1 $(TESTBED) run --together --suite bookworm,trixie --run '$(or $(RUN),^(TestK2|TestW1|TestW17)$$)' ./cmd/lictor
+test-long: testbed ## Run the tests that can take larger counts with those, in fresh guests: 100 runs through 20 kills, 5,000 short runs, 400 kills by the kernel, 50 power failures
+	@LICTOR_TEST_LONG=1 $(TESTBED) run --together --suite bookworm,trixie --run '$(or $(RUN),^(TestK2|TestW1|TestW17|TestS2)$$)' ./events ./cmd/lictor
 
 .PHONY: test-sid
 test-sid: testbed ## Run the integration tests in a fresh guest of sid, the newest systemd
