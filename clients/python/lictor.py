@@ -30,9 +30,6 @@ Stream = Union[None, int, IO[Any]]
 #: Where the daemon of the system listens; LICTOR_HOST names another socket, or none.
 SOCKET = "/run/lictor/api.sock"
 
-_REFUSED = 125  # exit status of `lictor run` that says that nothing was run
-
-
 class Error(Exception):
     """Something that lictor says."""
 
@@ -195,8 +192,7 @@ def run(
                 record: Optional[Record] = json.load(f)
         except (FileNotFoundError, ValueError):
             record = None
-    if record is None or record.get("reason") == "start-failed" or done.returncode == _REFUSED and record["state"] != "done" and \
-            (record.get("exit") or {}).get("code") != _REFUSED:
+    if record is None or record.get("reason") == "start-failed":
         raise Refused(_why(done), done.returncode)
     completed = Completed(args, _returncode(record, done.returncode), done.stdout, done.stderr, record)
     if record["state"] == "killed":
@@ -268,15 +264,8 @@ def _ask(*args: str, lictor: Optional[str] = None) -> str:
 def runs(*, ended: bool = False, analysis_id: Optional[str] = None, lictor: Optional[str] = None) -> List[Record]:
     """The live runs, with ``ended`` the others too: their records, each with "live" if it lives."""
     flags = ["--json"] + (["-a"] if ended else []) + ([f"--analysis={analysis_id}"] if analysis_id is not None else [])
-    return [json.loads(line) for line in _objects(_ask("ps", *flags, lictor=lictor))]
-
-
-def _objects(text: str) -> List[str]:
-    """The JSON objects of a list, or of lines."""
-    stripped = text.strip()
-    if stripped.startswith("["):
-        return [json.dumps(o) for o in json.loads(stripped)]
-    return [line for line in stripped.splitlines() if line]
+    records: List[Record] = json.loads(_ask("ps", *flags, lictor=lictor))
+    return records
 
 
 def show(run_id: str, *, lictor: Optional[str] = None) -> Record:

@@ -1,0 +1,119 @@
+"""Tests of lictor.py against a real lictor: LICTOR_COMMAND names it. With LICTOR_TEST_DAEMON=1 there is a daemon."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import unittest
+
+import lictor
+
+EATER = [sys.executable, "-c", "b = []\nwhile True: b.append(bytearray(1 << 20))"]
+PATIENCE = 120  # seconds; emulation is slow
+
+
+class Run(unittest.TestCase):
+    def test_done(self):
+        done = lictor.run(["sh", "-c", "cat; echo $GREETING; pwd; echo talk >&2"], input="hello\n", capture_output=True, text=True,
+                          env={"GREETING": "hi"}, cwd="/", analysis_id="py-done", labels={"k": "v"}, memory_max=64 << 20)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "hello\nhi\n/\n", "talk\n"))
+        self.assertEqual((done.record["state"], done.record["labels"], done.record["analysis_id"]), ("done", {"k": "v"}, "py-done"))
+        self.assertEqual(done.record["limits"]["memory_max_bytes"], 64 << 20)
+        self.assertGreater(done.memory_peak_bytes, 0)
+        self.assertGreater(done.wall_seconds, 0)
+        self.assertEqual(lictor.show(done.run)["run"], done.run)
+
+    def test_failed(self):
+        self.assertEqual(lictor.run(["sh", "-c", "exit 3"]).returncode, 3)
+        self.assertEqual(lictor.run(["sh", "-c", "exit 125"]).returncode, 125)
+        self.assertEqual(lictor.run(["sh", "-c", "kill -SEGV $$"]).returncode, -signal.SIGSEGV)
+        with self.assertRaises(subprocess.CalledProcessError) as caught:
+            lictor.run(["sh", "-c", "echo why; exit 3"], check=True, capture_output=True, text=True)
+        self.assertEqual((caught.exception.returncode, caught.exception.stdout), (3, "why\n"))
+
+    def test_memory(self):
+        with self.assertRaises(lictor.MemoryLimitExceeded) as caught:
+            lictor.run(EATER, memory_max="32M", analysis_id="py-eats", capture_output=True)
+        error = caught.exception
+        self.assertIsInstance(error, lictor.OutOfMemory)
+        self.assertEqual((error.reason, error.record["by"], error.completed.returncode), ("oom", "kernel", -signal.SIGKILL))
+        self.assertIn("py-eats (", str(error))
+        self.assertIn("was killed: oom, peak ", str(error))
+
+    def test_time(self):
+        with self.assertRaises(lictor.TimeLimitExceeded) as caught:
+            lictor.run(["sleep", "600"], runtime_max=1, grace=1)
+        self.assertGreaterEqual(caught.exception.completed.wall_seconds, 1)
+
+    def test_stopped(self):
+        caught = []
+
+        def sleep():
+            try:
+                lictor.run(["sleep", "600"], analysis_id="py-stop")
+            except lictor.Killed as e:
+                caught.append(e)
+        thread = threading.Thread(target=sleep)
+        thread.start()
+        deadline = time.monotonic() + PATIENCE
+        while not lictor.runs(analysis_id="py-stop") and time.monotonic() < deadline:
+            time.sleep(0.2)
+        lictor.stop("py-stop")
+        thread.join(PATIENCE)
+        self.assertEqual([type(e) for e in caught], [lictor.Stopped])
+
+    def test_refused(self):
+        with self.assertRaises(lictor.Refused) as caught:
+            lictor.run(["true"], memory_max="lots", capture_output=True)
+        self.assertIn("lots", str(caught.exception))
+        with self.assertRaises(lictor.Refused) as caught:
+            lictor.run(["/no/such/command"], capture_output=True)
+        self.assertEqual(caught.exception.returncode, 127)
+        with self.assertRaises(TypeError):
+            lictor.run("true")
+        with self.assertRaises(ValueError):
+            lictor.run(["true"], manager="root")
+        with self.assertRaises(lictor.Error):
+            lictor.show("nobody-has-this-name")
+
+    def test_executor(self):
+        with lictor.Executor(max_workers=2, memory_max="64M", capture_output=True, text=True) as pool:
+            good = pool.submit(["sh", "-c", "echo $0", "a"])
+            eats = pool.submit(EATER, memory_max="32M")
+            outputs = [done.stdout for done in pool.map([["echo", "x"], ["echo", "y"]])]
+            self.assertEqual(good.result(PATIENCE).stdout, "a\n")
+            self.assertIsInstance(eats.exception(PATIENCE), lictor.MemoryLimitExceeded)
+        self.assertEqual(outputs, ["x\n", "y\n"])
+
+
+class Watching(unittest.TestCase):
+    def test_events(self):
+        told, listening = [], threading.Event()
+
+        def listen():
+            stream = lictor.events(kinds=["ended"])
+            listening.set()
+            for event in stream:
+                told.append(event)
+                return
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        listening.wait(PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        while not told and time.monotonic() < deadline:  # the first may be over before the stream is there
+            lictor.run(["true"], analysis_id="py-events")
+            time.sleep(1)
+        self.assertEqual((told[0]["kind"], told[0]["analysis_id"], told[0]["state"]), ("ended", "py-events", "done"))
+
+    @unittest.skipUnless(os.environ.get("LICTOR_TEST_DAEMON"), "there is no daemon in this test")
+    def test_status(self):
+        watchdog = lictor.status()["watchdog"]
+        self.assertEqual(sorted(watchdog), ["grace_count", "kills_last_24h", "monitored_count", "recent_events"])
+        json.dumps(watchdog)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
