@@ -64,7 +64,7 @@ func TestAPI(t *testing.T) {
 		req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, "http://lictor/api/v1/events?kind=ended", nil)
 		must(err)
 		req.Header.Set("Accept", "text/event-stream")
-		stream, err := daemonHTTP().Do(req)
+		stream, err := daemonHTTP().Do(req) //nolint:bodyclose // it is, below
 		must(err)
 		defer stream.Body.Close()
 		told := make(chan events.Event, 10)
@@ -112,5 +112,36 @@ func TestAPI(t *testing.T) {
 			fmt.Println(numbers)
 		}
 		b.root().end(b.keeper, syscall.SIGTERM) // with a stream open
+	})
+}
+
+// TestX4Admins: another user's run is nobody's business, but for the group lictor-admin.
+func TestX4Admins(t *testing.T) {
+	throughDaemon(t, func(b *bed) {
+		b.must("groupadd", "-f", api.AdminGroup)
+		b.Cleanup(func() {
+			b.must("gpasswd", "-d", "bob", api.AdminGroup)
+			b.must("groupdel", api.AdminGroup)
+		})
+		p := b.start("run", "--analysis-id", "of-alice", "--", "sleep", "600")
+		b.live()
+		bob := newUserBed(b.T, ModeSystem, "bob")
+		bob.host = api.Path
+		for _, args := range [][]string{{"stop", "of-alice"}, {"show", "of-alice"}} {
+			if r := bob.lictor(args...); r.code == 0 || !strings.Contains(r.stderr, "no such run") {
+				b.Errorf("bob: %v: %d %s", args, r.code, r.stderr)
+			}
+		}
+		b.must("usermod", "-aG", api.AdminGroup, "bob")
+		bob = newUserBed(b.T, ModeSystem, "bob")
+		bob.host = api.Path
+		b.eventually("the daemon knows the group", func() bool {
+			r := bob.lictor("ps", "--no-legend")
+			return r.code == 0 && strings.Contains(r.stdout, "of-alice")
+		})
+		if r := bob.lictor("stop", "of-alice"); r.code != 0 {
+			b.Errorf("an administrator: %d %s", r.code, r.stderr)
+		}
+		b.want(b.finishCommand(p), 143, events.StateKilled, events.ReasonStop, "uid "+bob.user.Uid)
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/events/eventstest"
@@ -149,6 +150,40 @@ func TestX4OwnRunsOnly(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+// The kernel says which groups a peer is in.
+func TestPeerGroups(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fds[0])
+	defer unix.Close(fds[1])
+	got, err := peerGroups(uintptr(fds[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.Getgroups()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != len(want) {
+		t.Fatalf("groups %v, want %v", got, want)
+	}
+	for i := range want {
+		if int(got[i]) != want[i] {
+			t.Errorf("groups %v, want %v", got, want)
+		}
+	}
+}
+
+// Who may see all, and who only the own, also where the uid is the same.
+func TestViews(t *testing.T) {
+	root, admin, alice, bob := Peer{UID: 0}, Peer{UID: 1000, Admin: true}, Peer{UID: 1000}, Peer{UID: 1001}
+	if !root.All() || !admin.All() || alice.All() || viewOf(root) != viewOf(admin) || viewOf(alice) == viewOf(admin) || viewOf(alice) == viewOf(bob) {
+		t.Errorf("views %q %q %q %q", viewOf(root), viewOf(admin), viewOf(alice), viewOf(bob))
+	}
+}
 
 func TestRootSeesAll(t *testing.T) {
 	f, c, _ := start(t, 0)

@@ -18,8 +18,8 @@
 //	GET   /metrics                    for Prometheus: numbers of all users together
 //	GET   /healthz                    the daemon answers
 //
-// Callers see and act on their own runs only; of another's they hear what they hear of one that does not exist, 404. Root sees
-// all. Errors are problem documents (RFC 9457).
+// Callers see and act on their own runs only; of another's they hear what they hear of one that does not exist, 404. Root and the
+// group lictor-admin see all. Errors are problem documents (RFC 9457).
 package api
 
 // Path is where the daemon of the system listens.

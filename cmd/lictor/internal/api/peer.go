@@ -5,8 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os/user"
+	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,25 +20,75 @@ import (
 type Peer struct {
 	PID      int
 	UID, GID uint32
+	Admin    bool // it is in the group AdminGroup
 }
 
-// Root reports whether the peer may see and do everything.
-func (p Peer) Root() bool { return p.UID == 0 }
+// AdminGroup is the group of those who see and stop the runs of all users.
+const AdminGroup = "lictor-admin"
 
-func peerOf(conn *net.UnixConn) (Peer, error) {
+// All reports whether the peer may see the runs of all users, and do something to them.
+func (p Peer) All() bool { return p.UID == 0 || p.Admin }
+
+// peerOf asks the kernel who connected, with which groups (SO_PEERGROUPS, since Linux 4.13).
+func peerOf(conn *net.UnixConn, admins *adminGroup) (p Peer, err error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return Peer{}, err
+		return p, err
 	}
-	var cred *unix.Ucred
 	var failed error
-	if err := raw.Control(func(fd uintptr) { cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
-		return Peer{}, err
+	err = raw.Control(func(fd uintptr) {
+		var cred *unix.Ucred
+		if cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); failed != nil {
+			failed = fmt.Errorf("SO_PEERCRED: %w", failed)
+			return
+		}
+		p = Peer{PID: int(cred.Pid), UID: cred.Uid, GID: cred.Gid}
+		if gid, ok := admins.gid(); ok && p.UID != 0 {
+			groups, err := peerGroups(fd)
+			p.Admin = err == nil && (p.GID == gid || slices.Contains(groups, gid)) // who cannot be asked is none
+		}
+	})
+	return p, errors.Join(err, failed)
+}
+
+// peerGroups are the supplementary groups that the peer had when it connected.
+func peerGroups(fd uintptr) ([]uint32, error) {
+	for n := uint32(64); ; {
+		groups, size := make([]uint32, n), 4*n
+		_, _, e := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_PEERGROUPS,
+			uintptr(unsafe.Pointer(&groups[0])), uintptr(unsafe.Pointer(&size)), 0)
+		switch {
+		case e == 0:
+			return groups[:size/4], nil
+		case e != unix.ERANGE || size/4 <= n:
+			return nil, fmt.Errorf("SO_PEERGROUPS: %w", e)
+		}
+		n = size / 4
 	}
-	if failed != nil {
-		return Peer{}, fmt.Errorf("SO_PEERCRED: %w", failed)
+}
+
+// adminGroup is the number of AdminGroup, which may be made, or not be there, while the daemon runs.
+type adminGroup struct {
+	mu    sync.Mutex
+	known uint32
+	ok    bool
+	at    time.Time
+}
+
+// adminAge is how old that knowledge may be.
+const adminAge = 10 * time.Second
+
+func (a *adminGroup) gid() (gid uint32, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.at.IsZero() || time.Since(a.at) > adminAge {
+		a.at, a.ok = time.Now(), false
+		if g, err := user.LookupGroup(AdminGroup); err == nil {
+			n, err := strconv.ParseUint(g.Gid, 10, 32)
+			a.known, a.ok = uint32(n), err == nil
+		}
 	}
-	return Peer{PID: int(cred.Pid), UID: cred.Uid, GID: cred.Gid}, nil
+	return a.known, a.ok
 }
 
 type peerKey struct{}
@@ -62,6 +117,7 @@ type listener struct {
 	*net.UnixListener
 	perUser int
 	refused *atomic.Uint64
+	admins  adminGroup
 
 	mu   sync.Mutex
 	open map[uint32]int
@@ -73,7 +129,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		peer, err := peerOf(conn)
+		peer, err := peerOf(conn, &l.admins)
 		if err != nil || !l.admit(peer.UID) {
 			l.refused.Add(1)
 			_ = conn.Close()

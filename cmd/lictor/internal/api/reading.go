@@ -30,7 +30,7 @@ type killsAnswer struct {
 // store is what the caller may see.
 func (s *Server) store(r *http.Request, p Peer) (events.Reader, error) {
 	store, err := s.backend.Store(r.Context())
-	if err != nil || p.Root() {
+	if err != nil || p.All() {
 		return store, err
 	}
 	return events.ForUser(store, p.UID), nil

@@ -69,7 +69,7 @@ const (
 
 // NewServer returns a server.
 func NewServer(b Backend, log *slog.Logger) *Server {
-	s := &Server{backend: b, tell: log, status: statuses{last: map[uint32]agedStatus{}},
+	s := &Server{backend: b, tell: log, status: statuses{last: map[string]agedStatus{}},
 		streams: streams{views: map[string]*view{}}, closing: make(chan struct{})}
 	s.http = &http.Server{Handler: s.routes(), MaxHeaderBytes: maxHeader, ReadHeaderTimeout: headerTime, ReadTimeout: bodyTime,
 		IdleTimeout: idleTime, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),

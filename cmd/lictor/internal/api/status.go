@@ -30,10 +30,10 @@ const (
 	statusAge = 500 * time.Millisecond
 )
 
-// statuses keeps the last status of each user.
+// statuses keeps the last status of each viewOf.
 type statuses struct {
 	mu   sync.Mutex
-	last map[uint32]agedStatus
+	last map[string]agedStatus
 }
 
 type agedStatus struct {
@@ -46,7 +46,8 @@ func (s *Server) quests(w http.ResponseWriter, r *http.Request) {
 	p := peerFrom(r.Context())
 	s.status.mu.Lock()
 	defer s.status.mu.Unlock() // who asks at the same moment waits for one answer
-	have, ok := s.status.last[p.UID]
+	key := viewOf(p)
+	have, ok := s.status.last[key]
 	if !ok || time.Since(have.at) >= statusAge {
 		body, err := json.Marshal(s.questsStatus(r, p))
 		if err != nil {
@@ -57,7 +58,7 @@ func (s *Server) quests(w http.ResponseWriter, r *http.Request) {
 		if len(s.status.last) >= connsPerUser { // of more users than there are
 			clear(s.status.last)
 		}
-		s.status.last[p.UID] = have
+		s.status.last[key] = have
 	}
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
 	w.Header().Set("Content-Type", "application/json")
@@ -69,7 +70,7 @@ const statusTime = 5 * time.Second
 
 func (s *Server) questsStatus(r *http.Request, p Peer) (st questsStatus) {
 	var uid *uint32
-	if !p.Root() {
+	if !p.All() {
 		uid = &p.UID
 	}
 	st.Watchdog.MonitoredCount, st.Watchdog.GraceCount = s.backend.Kept(uid)

@@ -68,12 +68,17 @@ func newFrame(e *events.Event, position int64) (frame, error) {
 		text: fmt.Appendf(nil, "id: %d\nevent: %s\ndata: %s\n\n", position, e.Kind, b)}, nil
 }
 
+// viewOf is the same for all callers that may see the same.
+func viewOf(p Peer) string {
+	if p.All() {
+		return "all"
+	}
+	return strconv.FormatUint(uint64(p.UID), 10)
+}
+
 // join returns the view that a caller is to be shown; leave gives it back.
 func (s *Server) join(r *http.Request, p Peer) (*view, error) {
-	key := "all"
-	if !p.Root() {
-		key = strconv.FormatUint(uint64(p.UID), 10)
-	}
+	key := viewOf(p)
 	s.streams.mu.Lock()
 	defer s.streams.mu.Unlock()
 	if v := s.streams.views[key]; v != nil {
