@@ -90,6 +90,19 @@ func (b *backend) Store(context.Context) (events.Reader, error) {
 	return rec.store, nil
 }
 
+// Ready implements api.Backend.
+func (b *backend) Ready(ctx context.Context) error {
+	if !b.room() {
+		return errors.New("no descriptors are left for one more run")
+	}
+	store, err := b.Store(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = store.Count(ctx, events.RunQuery{Live: true})
+	return err
+}
+
 // Stamp changes when the store may have.
 func (b *backend) Stamp() string {
 	rec, err := b.settler.recorder("")

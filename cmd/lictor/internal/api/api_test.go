@@ -33,6 +33,7 @@ func (f *fake) Keep(p Peer, c *Conn)                         { f.keep(p, c) }
 func (f *fake) Store(context.Context) (events.Reader, error) { return f.store, nil }
 func (f *fake) Kept(*uint32) (kept, ending int)              { return 2, 1 }
 func (f *fake) Metrics() http.Handler                        { return nil }
+func (f *fake) Ready(context.Context) error                  { return f.fail }
 func (f *fake) note(format string, args ...any) error {
 	f.asked = append(f.asked, fmt.Sprintf(format, args...))
 	return f.fail

@@ -17,6 +17,8 @@
 //	GET   /api/quests/status          the section of the old watchdog
 //	GET   /metrics                    for Prometheus: numbers of all users together
 //	GET   /healthz                    the daemon answers
+//	GET   /readyz                     it can keep and record one more run
+//	GET   /openapi.json               all this, for programs
 //
 // Callers see and act on their own runs only; of another's they hear what they hear of one that does not exist, 404. Root and the
 // group lictor-admin see all. Errors are problem documents (RFC 9457).

@@ -26,6 +26,8 @@ type Backend interface {
 	// Kept is how many runs of a user, nil for all, the daemon keeps, and of how many of them the end has been begun.
 	Kept(uid *uint32) (kept, ending int)
 
+	// Ready says why no more runs can be kept and recorded, nil if they can.
+	Ready(ctx context.Context) error
 	// Metrics answers GET /metrics; nil is 404.
 	Metrics() http.Handler
 
@@ -99,66 +101,93 @@ func (s *Server) Close() {
 
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	handle := func(pattern string, h func(*http.Request, Peer) (any, error)) { mux.Handle(pattern, s.answer(h)) }
-	mux.HandleFunc("POST /api/v1/keep", s.keep)
-	mux.HandleFunc("GET /api/quests/status", s.quests)
-	if m := s.backend.Metrics(); m != nil {
-		mux.Handle("GET /metrics", m)
+	for _, r := range s.table() {
+		mux.Handle(r.method+" "+r.path, r.handler)
 	}
-	handle("GET /healthz", func(*http.Request, Peer) (any, error) { return map[string]string{"status": "ok"}, nil })
-	handle("GET /api/v1/runs", s.runs)
-	handle("GET /api/v1/runs/{run}", s.run)
-	handle("GET /api/v1/resolve", s.resolve)
-	list := s.answer(s.events)
-	mux.HandleFunc("GET /api/v1/events", func(w http.ResponseWriter, r *http.Request) {
-		if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
-			s.stream(w, r)
-			return
-		}
-		list.ServeHTTP(w, r)
-	})
-	handle("GET /api/v1/kills", s.kills)
-	handle("PATCH /api/v1/runs/{run}", s.act(func(r *http.Request, p Peer, run *events.Run) error {
-		var body struct {
-			Set []string `json:"set"`
-		}
-		if err := readBody(r, &body); err != nil {
-			return err
-		}
-		return s.backend.Set(r.Context(), p, run, body.Set)
-	}))
-	handle("POST /api/v1/runs/{run}/stop", s.act(func(r *http.Request, p Peer, run *events.Run) error {
-		var body struct {
-			Grace *float64 `json:"grace_seconds"`
-		}
-		if err := readBody(r, &body); err != nil {
-			return err
-		}
-		return s.backend.Stop(r.Context(), p, run, body.Grace)
-	}))
-	handle("POST /api/v1/runs/{run}/kill", s.act(func(r *http.Request, p Peer, run *events.Run) error {
-		var body struct {
-			Signal string `json:"signal"`
-		}
-		if err := readBody(r, &body); err != nil {
-			return err
-		}
-		return s.backend.Kill(r.Context(), p, run, body.Signal)
-	}))
-	handle("POST /api/v1/runs/{run}/release", s.act(func(r *http.Request, p Peer, run *events.Run) error {
-		return s.backend.Release(r.Context(), p, run)
-	}))
-	handle("POST /api/v1/runs/adopt", func(r *http.Request, p Peer) (any, error) {
-		var a Adoption
-		if err := readBody(r, &a); err != nil {
-			return nil, err
-		}
-		return s.backend.Adopt(r.Context(), p, &a)
-	})
 	mux.Handle("/", s.answer(func(r *http.Request, _ Peer) (any, error) {
-		return nil, NewProblem(http.StatusNotFound, "no such resource: "+r.Method+" "+r.URL.Path, "lictor --help")
+		return nil, NewProblem(http.StatusNotFound, "no such resource: "+r.Method+" "+r.URL.Path, "GET /openapi.json lists them")
 	}))
 	return mux
+}
+
+// table is everything that there is: the server and its description are made of it.
+func (s *Server) table() []route {
+	list, stream := s.answer(s.events), http.HandlerFunc(s.stream)
+	routes := []route{
+		{"POST", "/api/v1/keep", "A launcher hands its run over; the connection becomes another protocol", nil, "", http.HandlerFunc(s.keep)},
+		{"GET", "/api/quests/status", "The section of the old watchdog: counts, and the last events", nil, "", http.HandlerFunc(s.quests)},
+		{"GET", "/api/v1/runs", "Run records, newest first", runParameters, "", s.answer(s.runs)},
+		{"GET", "/api/v1/runs/{run}", "One run record", nil, "", s.answer(s.run)},
+		{"PATCH", "/api/v1/runs/{run}", "Change limits", nil, "set: list of NAME=VALUE", s.answer(s.act(s.set))},
+		{"POST", "/api/v1/runs/{run}/stop", "SIGTERM, grace, SIGKILL", nil, "grace_seconds: number", s.answer(s.act(s.stop))},
+		{"POST", "/api/v1/runs/{run}/kill", "One signal", nil, "signal: SIGTERM, …", s.answer(s.act(s.kill))},
+		{"POST", "/api/v1/runs/{run}/release", "Let it live on without limits", nil, "", s.answer(s.act(func(r *http.Request, p Peer, run *events.Run) error {
+			return s.backend.Release(r.Context(), p, run)
+		}))},
+		{"POST", "/api/v1/runs/adopt", "Put a running process tree into a scope", nil, "pid: number; run: its limits and names; properties: list of NAME=VALUE", s.answer(s.adopt)},
+		{"GET", "/api/v1/resolve", "The run that a person means", []parameter{{"name", "an id, a prefix of one, an analysis id or a name"}}, "", s.answer(s.resolve)},
+		{"GET", "/api/v1/events", "Events, oldest first; with Accept: text/event-stream as they happen, from Last-Event-ID on", eventParameters, "",
+			http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
+					stream(w, r)
+					return
+				}
+				list.ServeHTTP(w, r)
+			})},
+		{"GET", "/api/v1/kills", "How many kills there were", []parameter{{"since", "RFC 3339; a day ago without it"}}, "", s.answer(s.kills)},
+		{"GET", "/healthz", "The daemon answers", nil, "", s.answer(func(*http.Request, Peer) (any, error) { return map[string]string{"status": "ok"}, nil })},
+		{"GET", "/readyz", "The daemon can keep and record one more run", nil, "", s.answer(s.ready)},
+		{"GET", "/openapi.json", "This", nil, "", s.answer(func(*http.Request, Peer) (any, error) { return s.describe(), nil })},
+	}
+	if m := s.backend.Metrics(); m != nil {
+		routes = append(routes, route{"GET", "/metrics", "For Prometheus: numbers of all users together", nil, "", m})
+	}
+	return routes
+}
+
+func (s *Server) set(r *http.Request, p Peer, run *events.Run) error {
+	var body struct {
+		Set []string `json:"set"`
+	}
+	if err := readBody(r, &body); err != nil {
+		return err
+	}
+	return s.backend.Set(r.Context(), p, run, body.Set)
+}
+
+func (s *Server) stop(r *http.Request, p Peer, run *events.Run) error {
+	var body struct {
+		Grace *float64 `json:"grace_seconds"`
+	}
+	if err := readBody(r, &body); err != nil {
+		return err
+	}
+	return s.backend.Stop(r.Context(), p, run, body.Grace)
+}
+
+func (s *Server) kill(r *http.Request, p Peer, run *events.Run) error {
+	var body struct {
+		Signal string `json:"signal"`
+	}
+	if err := readBody(r, &body); err != nil {
+		return err
+	}
+	return s.backend.Kill(r.Context(), p, run, body.Signal)
+}
+
+func (s *Server) adopt(r *http.Request, p Peer) (any, error) {
+	var a Adoption
+	if err := readBody(r, &a); err != nil {
+		return nil, err
+	}
+	return s.backend.Adopt(r.Context(), p, &a)
+}
+
+func (s *Server) ready(r *http.Request, _ Peer) (any, error) {
+	if err := s.backend.Ready(r.Context()); err != nil {
+		return nil, NewProblem(http.StatusServiceUnavailable, err.Error(), "journalctl -u lictor tells more")
+	}
+	return map[string]string{"status": "ready"}, nil
 }
 
 // readBody reads a JSON object, strictly. No body at all is an empty object.
