@@ -2,6 +2,7 @@ package scope
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"strings"
 )
 
@@ -29,6 +30,16 @@ func NewRunID() RunID {
 		b[i] = alphabet[int(b[i])%len(alphabet)]
 	}
 	return RunID(b[:])
+}
+
+// DeriveRunID returns the id that follows from a text, always the same one. It is as unlikely as NewRunID to meet another's.
+func DeriveRunID(text string) RunID {
+	sum := sha256.Sum256([]byte(text))
+	id := make([]byte, RunIDLen)
+	for i := range id {
+		id[i] = alphabet[int(sum[i])%len(alphabet)]
+	}
+	return RunID(id)
 }
 
 // Valid reports whether id could have come from NewRunID.

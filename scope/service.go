@@ -18,6 +18,7 @@ type ServiceSpec struct {
 	Args    []string // with argv[0]
 
 	Description string
+	User        string // whose process it is, with that one's groups; "" is the manager's own
 
 	// Stdin is what the service has as standard input, one end of a socket pair for example. systemd gets a copy with the
 	// request: nothing has a name in a file system, and it is closed when the service has ended.
@@ -73,6 +74,9 @@ func serviceProperties(s ServiceSpec) []Property {
 		property("UMask", uint32(s.Umask)),
 		property("Nice", int32(s.Nice)),
 		property("OOMScoreAdjust", int32(s.OOMScore)),
+	}
+	if s.User != "" {
+		ps = append(ps, property("User", s.User))
 	}
 	for _, r := range s.Limits { // the hard limit comes first: systemd takes it for both
 		ps = append(ps, property("Limit"+r.Name, r.Hard), property("Limit"+r.Name+"Soft", r.Soft))

@@ -17,6 +17,7 @@ import (
 
 	"github.com/scidex/lictor/cmd/lictor/internal/api"
 	"github.com/scidex/lictor/events"
+	"github.com/scidex/lictor/scope"
 )
 
 // daemonHTTP is a client of the daemon's socket.
@@ -143,5 +144,86 @@ func TestX4Admins(t *testing.T) {
 			b.Errorf("an administrator: %d %s", r.code, r.stderr)
 		}
 		b.want(b.finishCommand(p), 143, events.StateKilled, events.ReasonStop, "uid "+bob.user.Uid)
+	})
+}
+
+// poster sends a request to start a run, as whoever executes it.
+const poster = `import http.client, socket, sys
+class Unix(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect("/run/lictor/api.sock")
+c = Unix("lictor")
+c.request("POST", "/api/v1/runs", sys.argv[1], {"Idempotency-Key": sys.argv[2]} if sys.argv[2] else {})
+r = c.getresponse()
+print(r.status, r.read().decode())
+`
+
+// post starts a run as the user of the bed.
+func (b *bed) post(body, key string) (status int, run events.Run) {
+	b.Helper()
+	out, err := b.command("python3", "-c", poster, body, key).CombinedOutput()
+	must(err)
+	var text string
+	_, err = fmt.Sscan(string(out), &status)
+	must(err)
+	_, text, _ = strings.Cut(string(out), " ")
+	if status < 300 {
+		must(json.Unmarshal([]byte(text), &run))
+	} else {
+		b.Logf("%s", out)
+	}
+	return status, run
+}
+
+// TestAPILaunch: an ordinary user starts a run over HTTP. It runs as that user, with that one's groups, and with nothing else of root's.
+func TestAPILaunch(t *testing.T) {
+	throughDaemon(t, func(b *bed) {
+		body := `{"command":["sh","-c","id -u; id -G; grep CapEff /proc/self/status; pwd; env | sort; ls -l /proc/self/fd | wc -l; exec sleep 600"],
+			"env":{"GREETING":"hi"},"limits":{"memory_max":"64M","runtime_max":1200},"analysis_id":"by-http"}`
+		status, run := b.post(body, "first")
+		if status != http.StatusCreated || run.UID != uint32(b.uid()) || *run.Limits.MemoryMaxBytes != 64<<20 || run.Manager != string(ModeSystem) {
+			b.Fatalf("%d %+v", status, run)
+		}
+		if status, again := b.post(body, "first"); status != http.StatusOK || again.Run != run.Run {
+			b.Errorf("the same request once more: %d %s, want 200 %s", status, again.Run, run.Run)
+		}
+		own, err := b.command("id", "-G").Output()
+		must(err)
+		var said string
+		b.eventually("it has said everything", func() bool {
+			said = b.lictor("logs", "by-http").stdout
+			return strings.Contains(said, "USER=") && strings.Contains(said, "XDG_")
+		})
+		for _, want := range []string{b.user.Uid + "\n" + string(own), "CapEff:\t0000000000000000\n" + b.user.HomeDir + "\n", "\nGREETING=hi\n",
+			"\nHOME=" + b.user.HomeDir + "\n", "\nLICTOR_ANALYSIS_ID=by-http\n", "\nUSER=" + b.user.Username + "\n"} {
+			if !strings.Contains("\n"+said, want) {
+				b.Errorf("no %q in what it said: %s", want, said)
+			}
+		}
+		for _, no := range []string{"NOTIFY_SOCKET", "INVOCATION_ID", "JOURNAL_STREAM", "LICTOR_STATE_DIR"} {
+			if strings.Contains(said, no) {
+				b.Errorf("%s in what it said: %s", no, said)
+			}
+		}
+		if r := b.lictor("stop", "by-http"); r.code != 0 {
+			b.Errorf("stop: %+v", r)
+		}
+		b.wantRun(b.ended(scope.RunID(run.Run)), events.StateKilled, events.ReasonStop, b.me())
+
+		_, eats := b.post(`{"command":["tail","/dev/zero"],"limits":{"memory_max":12582912}}`, "")
+		b.wantRun(b.ended(scope.RunID(eats.Run)), events.StateKilled, events.ReasonOOM, "kernel")
+		for body, want := range map[string]int{
+			`{"command":["/no/such/command"]}`:                             http.StatusUnprocessableEntity,
+			`{"command":["true"],"limits":{"memory_max":"lots"}}`:          http.StatusBadRequest,
+			`{"command":["true"],"limits":{"colour":"red"}}`:               http.StatusBadRequest,
+			`{"command":["true"],"cwd":"/no/such/directory"}`:              http.StatusBadRequest,
+			`{"command":["true"],"env":{"A=B":"c"}}`:                       http.StatusBadRequest,
+			`{"command":["true"],"properties":["ExecStartPre=/bin/true"]}`: http.StatusBadRequest,
+		} {
+			if got, _ := b.post(body, ""); got != want {
+				b.Errorf("%s: %d, want %d", body, got, want)
+			}
+		}
 	})
 }

@@ -53,6 +53,27 @@ func (a *App) detach(ctx context.Context, o *runOptions, spec scope.Spec) error 
 }
 
 func (a *App) handOver(ctx context.Context, l *scope.Launcher, spec scope.Spec, h handover) error {
+	service, err := launcherService(spec)
+	if err == nil {
+		err = inherit(&service)
+	}
+	if err != nil {
+		return err
+	}
+	return a.handOverTo(ctx, l, service, h)
+}
+
+// handOverAs has the launcher be another user's, with what systemd gives to services.
+func (a *App) handOverAs(ctx context.Context, l *scope.Launcher, spec scope.Spec, h handover, user string) error {
+	service, err := launcherService(spec)
+	if err != nil {
+		return err
+	}
+	service.User, service.Umask = user, 0o022
+	return a.handOverTo(ctx, l, service, h)
+}
+
+func (a *App) handOverTo(ctx context.Context, l *scope.Launcher, service scope.ServiceSpec, h handover) error {
 	ctx, cancel := context.WithTimeout(ctx, detachTimeout)
 	defer cancel()
 	ours, theirs, err := socketPair()
@@ -60,21 +81,19 @@ func (a *App) handOver(ctx context.Context, l *scope.Launcher, spec scope.Spec, 
 		return err
 	}
 	defer ours.Close()
-	service, err := launcherService(spec, theirs)
-	if err == nil {
-		err = l.StartService(ctx, service)
-	}
+	service.Stdin = theirs
+	err = l.StartService(ctx, service)
 	theirs.Close() // systemd has a copy
 	if err != nil {
 		return explainLaunch(a.Mode(), err)
 	}
 	err = converse(ctx, ours, h)
 	if errors.Is(err, context.DeadlineExceeded) { // nothing may start later that was reported as failed now
-		_ = l.StopUnit(context.WithoutCancel(ctx), spec.Run.Service())
-		return withHint(fmt.Errorf("the launcher service did not start the run within %v", detachTimeout), journalHint(a.Mode(), spec.Run))
+		_ = l.StopUnit(context.WithoutCancel(ctx), service.Run.Service())
+		return withHint(fmt.Errorf("the launcher service did not start the run within %v", detachTimeout), journalHint(a.Mode(), service.Run))
 	}
 	if errors.Is(err, errNoAnswer) {
-		return withHint(err, journalHint(a.Mode(), spec.Run))
+		return withHint(err, journalHint(a.Mode(), service.Run))
 	}
 	return err
 }
@@ -87,15 +106,14 @@ func journalHint(mode Mode, run scope.RunID) string {
 }
 
 // launcherService is the service that launches a run: this program, in a process like this one.
-func launcherService(spec scope.Spec, stdin *os.File) (scope.ServiceSpec, error) {
+func launcherService(spec scope.Spec) (scope.ServiceSpec, error) {
 	program, err := os.Executable()
 	if err != nil {
 		return scope.ServiceSpec{}, fmt.Errorf("own program: %w", err)
 	}
-	s := scope.ServiceSpec{Run: spec.Run, Program: program, Args: []string{program, launchCommand, string(spec.Run)},
+	return scope.ServiceSpec{Run: spec.Run, Program: program, Args: []string{program, launchCommand, string(spec.Run)},
 		Description: "lictor: launcher of " + string(spec.Run) + " (" + spec.Args[0] + ")",
-		Stdin:       stdin, StopTimeout: spec.Grace + stopMargin}
-	return s, inherit(&s)
+		StopTimeout: spec.Grace + stopMargin}, nil
 }
 
 // lingerDir is where systemd-logind notes whose manager goes on without a session.

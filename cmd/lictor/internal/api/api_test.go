@@ -34,6 +34,11 @@ func (f *fake) Store(context.Context) (events.Reader, error) { return f.store, n
 func (f *fake) Kept(*uint32) (kept, ending int)              { return 2, 1 }
 func (f *fake) Metrics() http.Handler                        { return nil }
 func (f *fake) Ready(context.Context) error                  { return f.fail }
+func (f *fake) Launch(_ context.Context, p Peer, l *Launch) (*events.Run, bool, error) {
+	run := eventstest.NewRun("aaaaaaaaaaaa")
+	run.Command = l.Command
+	return run, l.Key != "again", f.note("launch %v %v %q for %d", l.Command, l.Limits, l.Key, p.UID)
+}
 func (f *fake) note(format string, args ...any) error {
 	f.asked = append(f.asked, fmt.Sprintf(format, args...))
 	return f.fail

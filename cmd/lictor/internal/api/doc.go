@@ -5,6 +5,7 @@
 //
 //	POST  /api/v1/keep                a launcher hands its run over; the connection becomes a Conn
 //	GET   /api/v1/runs                run records, newest first (RunQuery)
+//	POST  /api/v1/runs                start a command as the caller, inside limits (Launch)
 //	GET   /api/v1/runs/{run}          one record
 //	PATCH /api/v1/runs/{run}          change limits
 //	POST  /api/v1/runs/{run}/stop     SIGTERM, grace, SIGKILL

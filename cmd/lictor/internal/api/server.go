@@ -26,6 +26,8 @@ type Backend interface {
 	// Kept is how many runs of a user, nil for all, the daemon keeps, and of how many of them the end has been begun.
 	Kept(uid *uint32) (kept, ending int)
 
+	// Launch starts a run as the caller. It is not fresh if an earlier request with the same key has started it.
+	Launch(ctx context.Context, peer Peer, l *Launch) (run *events.Run, fresh bool, err error)
 	// Ready says why no more runs can be kept and recorded, nil if they can.
 	Ready(ctx context.Context) error
 	// Metrics answers GET /metrics; nil is 404.
@@ -117,6 +119,9 @@ func (s *Server) table() []route {
 		{"POST", "/api/v1/keep", "A launcher hands its run over; the connection becomes another protocol", nil, "", http.HandlerFunc(s.keep)},
 		{"GET", "/api/quests/status", "The section of the old watchdog: counts, and the last events", nil, "", http.HandlerFunc(s.quests)},
 		{"GET", "/api/v1/runs", "Run records, newest first", runParameters, "", s.answer(s.runs)},
+		{"POST", "/api/v1/runs", "Start a command as the caller, inside limits; a header Idempotency-Key makes it safe to ask again", nil,
+			"command: list; env: object; cwd; limits: memory_max, runtime_max, …; analysis_id; name; labels: object; properties: list of NAME=VALUE",
+			http.HandlerFunc(s.launch)},
 		{"GET", "/api/v1/runs/{run}", "One run record", nil, "", s.answer(s.run)},
 		{"PATCH", "/api/v1/runs/{run}", "Change limits", nil, "set: list of NAME=VALUE", s.answer(s.act(s.set))},
 		{"POST", "/api/v1/runs/{run}/stop", "SIGTERM, grace, SIGKILL", nil, "grace_seconds: number", s.answer(s.act(s.stop))},

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/scidex/lictor/cmd/lictor/internal/api"
+	"github.com/scidex/lictor/events"
+	"github.com/scidex/lictor/scope"
+)
+
+// Launch implements api.Backend. systemd starts the launcher, `lictor run` as the caller, in a service; that hands its run over to this
+// daemon as any other. So nothing is executed here, and what a caller may have is decided in one place.
+func (b *backend) Launch(ctx context.Context, peer api.Peer, l *api.Launch) (run *events.Run, fresh bool, err error) {
+	id := b.app.newID()
+	if l.Key != "" {
+		id = scope.DeriveRunID(fmt.Sprintf("%d %s", peer.UID, l.Key))
+		if run, err := b.launched(ctx, id); !errors.Is(err, events.ErrNotFound) {
+			return run, false, err
+		}
+	}
+	who, err := user.LookupId(strconv.FormatUint(uint64(peer.UID), 10))
+	if err != nil {
+		return nil, false, api.NewProblem(http.StatusForbidden, err.Error(), "only users that the system knows can start runs")
+	}
+	args, grace, err := b.launchArgs(l)
+	if err != nil {
+		return nil, false, problem(err)
+	}
+	h := handover{Run: id, Args: toBytes(args), Env: toBytes(launchEnv(who, l.Env)), Dir: []byte(l.Cwd)}
+	if l.Cwd == "" {
+		h.Dir = []byte(who.HomeDir)
+	}
+	spec := scope.Spec{Run: id, Args: l.Command, Grace: grace}
+	err = b.app.handOverAs(context.WithoutCancel(ctx), b.launcher, spec, h, who.Username)
+	if errors.Is(err, scope.ErrUnitExists) && l.Key != "" { // the first request is under way
+		run, err := b.launched(ctx, id)
+		if errors.Is(err, events.ErrNotFound) {
+			err = api.NewProblem(http.StatusConflict, "the first request with this Idempotency-Key is under way", "ask again in a moment")
+		}
+		return run, false, err
+	}
+	if err != nil {
+		return nil, false, launchProblem(err)
+	}
+	run, err = b.launched(ctx, id)
+	return run, true, err
+}
+
+// launched is the record of a run that was started by an earlier request.
+func (b *backend) launched(ctx context.Context, id scope.RunID) (*events.Run, error) {
+	store, err := b.Store(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return store.Run(ctx, events.RunID(id))
+}
+
+// launchProblem is what the launcher said, as callers are told it.
+func launchProblem(err error) error {
+	p := problem(err)
+	var told *api.Problem
+	if code := codeOf(err); errors.As(p, &told) && (code == 126 || code == 127) {
+		told.Status, told.Title = http.StatusUnprocessableEntity, http.StatusText(http.StatusUnprocessableEntity)
+	}
+	return p
+}
+
+// launchArgs is the command line of lictor that asks for the same, and the grace that the run will have.
+func (b *backend) launchArgs(l *api.Launch) (args []string, grace time.Duration, err error) {
+	config, err := b.app.LoadConfig()
+	if err != nil {
+		return nil, 0, err
+	}
+	flags := map[string]string{}
+	for name, amount := range l.Limits {
+		flag := strings.ReplaceAll(name, "_", "-")
+		if !slices.ContainsFunc(limitFlags, func(f struct{ name, short, help string }) bool { return f.name == flag }) {
+			return nil, 0, withHint(usageError("limits: %q is no limit", name), "memory_max, runtime_max, grace, tasks_max, … : lictor run --help")
+		}
+		flags[flag] = string(amount)
+	}
+	limits, err := config.Limits(flags, physicalMemory())
+	if err != nil {
+		return nil, 0, err
+	}
+	args = []string{"--system", "run", "--quiet", "--on-owner-exit=kill"}
+	for _, flag := range slices.Sorted(maps.Keys(flags)) {
+		args = append(args, "--"+flag+"="+flags[flag])
+	}
+	for _, p := range l.Properties {
+		args = append(args, "--property="+p)
+	}
+	if l.AnalysisID != "" {
+		args = append(args, "--analysis-id="+l.AnalysisID)
+	}
+	if l.Name != "" {
+		args = append(args, "--name="+l.Name)
+	}
+	for _, key := range slices.Sorted(maps.Keys(l.Labels)) {
+		args = append(args, "--label="+key+"="+l.Labels[key])
+	}
+	for key, value := range l.Env {
+		if key == "" || strings.ContainsAny(key, "=\x00") || strings.ContainsRune(value, 0) {
+			return nil, 0, withHint(usageError("env: %q is no variable", key), "a name without =, and no NUL in either")
+		}
+	}
+	return append(append(args, "--"), l.Command...), span(limits.GraceSeconds), nil
+}
+
+// launchEnv is the environment of a run that nobody was there to inherit one from.
+func launchEnv(who *user.User, more map[string]string) []string {
+	env := map[string]string{"HOME": who.HomeDir, "USER": who.Username, "LOGNAME": who.Username, "LANG": "C.UTF-8",
+		"PATH": "/usr/local/bin:/usr/bin:/bin"}
+	if dir := "/run/user/" + who.Uid; exists(dir) {
+		env["XDG_RUNTIME_DIR"] = dir
+	}
+	maps.Copy(env, more)
+	list := make([]string, 0, len(env))
+	for _, key := range slices.Sorted(maps.Keys(env)) {
+		list = append(list, key+"="+env[key])
+	}
+	return list
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

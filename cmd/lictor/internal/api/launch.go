@@ -1,0 +1,80 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// Launch describes a run that is to be started for the caller, as the caller, by systemd: the daemon executes nothing.
+type Launch struct {
+	Command    []string          `json:"command"`
+	Env        map[string]string `json:"env,omitempty"` // on top of HOME, USER, PATH and the like
+	Cwd        string            `json:"cwd,omitempty"` // the home directory without it
+	Limits     map[string]Amount `json:"limits,omitempty"`
+	Properties []string          `json:"properties,omitempty"` // NAME=VALUE
+	AnalysisID string            `json:"analysis_id,omitempty"`
+	Name       string            `json:"name,omitempty"`
+	Labels     map[string]string `json:"labels,omitempty"`
+	// Key makes it safe to ask again: a second request of the same caller with the same key starts nothing and gets the run of the
+	// first one. It is the header Idempotency-Key.
+	Key string `json:"-"`
+}
+
+// Amount is a limit: a number of bytes or seconds, or text in systemd's syntax, such as "2G" or "30min".
+type Amount string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (a *Amount) UnmarshalJSON(b []byte) error {
+	var text string
+	if json.Unmarshal(b, &text) == nil {
+		*a = Amount(text)
+		return nil
+	}
+	var n float64
+	if err := json.Unmarshal(b, &n); err != nil {
+		return fmt.Errorf("a limit is a number, or text such as \"2G\": %s", b)
+	}
+	*a = Amount(strconv.FormatFloat(n, 'f', -1, 64))
+	return nil
+}
+
+// maxKey is how long an Idempotency-Key may be.
+const maxKey = 255
+
+// launch answers POST /api/v1/runs: 201 with the record of the run, which runs, or 200 if an earlier request had started it.
+func (s *Server) launch(w http.ResponseWriter, r *http.Request) {
+	run, fresh, err := func() (any, bool, error) {
+		var l Launch
+		if err := readBody(r, &l); err != nil {
+			return nil, false, err
+		}
+		if l.Key = r.Header.Get("Idempotency-Key"); len(l.Key) > maxKey {
+			return nil, false, NewProblem(http.StatusBadRequest, fmt.Sprintf("Idempotency-Key: longer than %d characters", maxKey), "a UUID will do")
+		}
+		if len(l.Command) == 0 {
+			return nil, false, NewProblem(http.StatusBadRequest, "command: empty", `{"command":["python3","embed.py"]}`)
+		}
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // the body is read
+		run, fresh, err := s.backend.Launch(r.Context(), peerFrom(r.Context()), &l)
+		if err == nil {
+			w.Header().Set("Location", "/api/v1/runs/"+string(run.Run))
+		}
+		return run, fresh, err
+	}()
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
+	if err != nil {
+		if problemOf(err).Status >= http.StatusInternalServerError {
+			s.tell.Warn("api", "path", r.URL.Path, "error", err)
+		}
+		writeProblem(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if fresh {
+		w.WriteHeader(http.StatusCreated)
+	}
+	_ = json.NewEncoder(w).Encode(run)
+}
