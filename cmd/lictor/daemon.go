@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -82,8 +83,12 @@ const (
 	finishRetry = 5 * time.Second
 )
 
+// daemonGC is how much garbage the daemon may have beside what it needs, in percent: it has little to do and much to remember.
+const daemonGC = 50
+
 // watch runs the daemon until it is told to end.
 func (a *App) watch(ctx context.Context, sweep time.Duration, socket string) error {
+	debug.SetGCPercent(daemonGC)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	l, err := a.actor()
