@@ -121,8 +121,8 @@ func (b *backend) launchArgs(l *api.Launch) (args []string, grace time.Duration,
 func launchEnv(who *user.User, more map[string]string) []string {
 	env := map[string]string{"HOME": who.HomeDir, "USER": who.Username, "LOGNAME": who.Username, "LANG": "C.UTF-8",
 		"PATH": "/usr/local/bin:/usr/bin:/bin"}
-	if dir := "/run/user/" + who.Uid; exists(dir) {
-		env["XDG_RUNTIME_DIR"] = dir
+	if exists("/run/systemd/users/" + who.Uid) { // logind knows; /run/user itself is not for the daemon to see (ProtectHome=)
+		env["XDG_RUNTIME_DIR"] = "/run/user/" + who.Uid
 	}
 	maps.Copy(env, more)
 	list := make([]string, 0, len(env))
