@@ -1,0 +1,47 @@
+package main
+
+import (
+	"os/user"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/scidex/lictor/cmd/lictor/internal/api"
+)
+
+// What a caller asks for over HTTP becomes a command line of lictor, or is refused.
+func TestLaunchArgs(t *testing.T) {
+	app, _ := configApp(t, map[string]string{etc: "[ceiling]\nmemory_max = '1G'\n"}, nil)
+	b := &backend{daemon: &daemon{app: app}}
+	args, grace, err := b.launchArgs(&api.Launch{Command: []string{"sh", "-c", "--x"}, AnalysisID: "-a b", Name: "n", Labels: map[string]string{"k": "v", "a": "=b"},
+		Limits: map[string]api.Amount{"memory_max": "512M", "grace": "3"}, Properties: []string{"IOWeight=10"}, Env: map[string]string{"A": "b=c"}})
+	want := []string{"--system", "run", "--quiet", "--on-owner-exit=kill", "--grace=3", "--memory-max=512M", "--property=IOWeight=10", "--analysis-id=-a b",
+		"--name=n", "--label=a==b", "--label=k=v", "--", "sh", "-c", "--x"}
+	if err != nil || !slices.Equal(args, want) || grace != 3*time.Second {
+		t.Errorf("%q, %v, %v; want %q", args, grace, err, want)
+	}
+	for what, l := range map[string]api.Launch{
+		"memory_max":    {Limits: map[string]api.Amount{"memory_max": "lots"}},
+		"ceiling":       {Limits: map[string]api.Amount{"memory_max": "2G"}},
+		"is no limit":   {Limits: map[string]api.Amount{"analysis_id": "x"}},
+		"is no variabl": {Env: map[string]string{"A=B": "c"}},
+		`env: "A"`:      {Env: map[string]string{"A": "b\x00"}},
+	} {
+		l.Command = []string{"true"}
+		_, _, err := b.launchArgs(&l)
+		if err == nil || !strings.Contains(err.Error()+hintOf(err), strings.ReplaceAll(what, "_", "-")) && !strings.Contains(err.Error()+hintOf(err), what) {
+			t.Errorf("%+v: %v, want an error about %s", l, err, what)
+		}
+	}
+}
+
+// The caller's variables go before ours, and nothing of the daemon's own environment is there.
+func TestLaunchEnv(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "/run/x")
+	got := launchEnv(&user.User{Uid: "4294967294", Username: "alice", HomeDir: "/home/alice"}, map[string]string{"PATH": "/opt/bin", "X": "y"})
+	want := []string{"HOME=/home/alice", "LANG=C.UTF-8", "LOGNAME=alice", "PATH=/opt/bin", "USER=alice", "X=y"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
