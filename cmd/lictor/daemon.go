@@ -58,21 +58,6 @@ type daemon struct {
 	told    strangers     // of those who were not listened to
 }
 
-// strangers counts what was not listened to.
-type strangers struct{ signals, connections uint64 }
-
-// tellStrangers says, after a sweep, how much there was that the daemon does not listen to.
-func (d *daemon) tellStrangers() {
-	now := strangers{signals: d.launcher.Strangers()}
-	if d.refused != nil {
-		now.connections = d.refused()
-	}
-	if now != d.told && now != (strangers{}) {
-		d.log.Warn("not listened to", "forged_signals", now.signals, "refused_connections", now.connections)
-	}
-	d.told = now
-}
-
 // The daemon's delays.
 const (
 	minSweep = time.Second

@@ -193,3 +193,18 @@ func (b *backend) Adopt(ctx context.Context, peer api.Peer, a *api.Adoption) (*e
 	run, err := b.adopt(ctx, peer, a)
 	return run, problem(err)
 }
+
+// strangers counts what was not listened to.
+type strangers struct{ signals, connections uint64 }
+
+// tellStrangers says, after a sweep, how much there was that the daemon does not listen to.
+func (d *daemon) tellStrangers() {
+	now := strangers{signals: d.launcher.Strangers()}
+	if d.refused != nil {
+		now.connections = d.refused()
+	}
+	if now != d.told && now != (strangers{}) {
+		d.log.Warn("not listened to", "forged_signals", now.signals, "refused_connections", now.connections)
+	}
+	d.told = now
+}
