@@ -33,6 +33,7 @@ files() {
 	"$1" "$PREFIX/lib/tmpfiles.d/lictor.conf" "$here/tmpfiles.d/lictor.conf"
 	"$1" "$example" "$here/lictor.toml"
 	"$1" "$doc/examples/postgres-roles.sql" "$here/../migrations/roles.sql"
+	"$1" "$doc/examples/prometheus-rules.yml" "$here/prometheus-rules.yml"
 }
 completions() {
 	"$1" "$PREFIX/share/bash-completion/completions/lictor" bash

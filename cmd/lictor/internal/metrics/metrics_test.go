@@ -3,6 +3,8 @@ package metrics
 import (
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -63,5 +65,38 @@ func TestUnknown(t *testing.T) {
 		if strings.Contains(text, "\n"+name) {
 			t.Errorf("there is a %s", name)
 		}
+	}
+}
+
+// The alert rules that are shipped ask for metrics, labels and reasons that there are.
+func TestRules(t *testing.T) {
+	b, err := os.ReadFile("../../../../deploy/prometheus-rules.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := scrape(t, New(Sources{Runs: func() (int, int, bool) { return 0, 0, true }, Memory: func() (uint64, *uint64, bool) { return 0, new(uint64), true },
+		Pending: func() (int, bool) { return 0, true }, Overflows: func() uint64 { return 0 }, Mismatches: func() uint64 { return 0 }}))
+	alerts := 0
+	for line := range strings.Lines(string(b)) {
+		if strings.Contains(line, "- alert: ") {
+			alerts++
+		}
+		_, expr, ok := strings.Cut(line, "expr: ")
+		if !ok {
+			continue
+		}
+		for _, name := range regexp.MustCompile(`lictor_\w+`).FindAllString(expr, -1) {
+			if !strings.Contains(there, "\n"+name+"{") && !strings.Contains(there, "\n"+name+" ") {
+				t.Errorf("no metric %s: %s", name, line)
+			}
+		}
+		for _, m := range regexp.MustCompile(`(reason|step)="([^"]+)"`).FindAllStringSubmatch(expr, -1) {
+			if !strings.Contains(there, m[0]) {
+				t.Errorf("no %s: %s", m[0], line)
+			}
+		}
+	}
+	if exprs := strings.Count(string(b), "expr: "); alerts == 0 || exprs != alerts || strings.Count(string(b), "summary: ") != alerts {
+		t.Errorf("%d alerts with %d expressions", alerts, exprs)
 	}
 }
