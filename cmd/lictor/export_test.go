@@ -85,10 +85,10 @@ func TestExportIsAStream(t *testing.T) {
 		imported = peak(t.TempDir(), file, os.DevNull, "import")
 		return exported, imported
 	}
-	few, fewIn := measure(1_000)
-	many, manyIn := measure(10_000)
-	t.Logf("export: %d KiB for 2,000 events, %d KiB for 20,000; import: %d and %d KiB", few, many, fewIn, manyIn)
-	if many > few+20<<10 || manyIn > fewIn+20<<10 {
-		t.Errorf("export: %d KiB for 2,000 events, %d KiB for 20,000; import: %d and %d KiB", few, many, fewIn, manyIn)
+	few, fewIn := measure(500)
+	many, manyIn := measure(5_000)
+	t.Logf("export: %d KiB for 1,000 events, %d KiB for 10,000; import: %d and %d KiB", few, many, fewIn, manyIn)
+	if many > few+12<<10 || manyIn > fewIn+12<<10 {
+		t.Errorf("export: %d KiB for 1,000 events, %d KiB for 10,000; import: %d and %d KiB", few, many, fewIn, manyIn)
 	}
 }
