@@ -158,6 +158,9 @@ func (q EventQuery) conditions(d dialect) (c conditions) {
 	if q.KillsOnly {
 		c.add(d.kill)
 	}
+	if q.Live {
+		c.add("run IN (SELECT run FROM watchdog_processes WHERE " + d.live + ")")
+	}
 	d.at(&c, q.Since, q.Until)
 	if q.After > 0 {
 		c.add("position > ?", q.After)

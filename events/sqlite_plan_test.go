@@ -31,18 +31,19 @@ func TestSQLitePlans(t *testing.T) {
 	}
 	ask := func(stmt string, args []any) query { return query{stmt, args} }
 	for name, q := range map[string]query{
-		"live runs":           ask(runs(RunQuery{Live: true})),
-		"latest runs":         ask(runs(RunQuery{Limit: 20})),
-		"runs since":          ask(runs(RunQuery{Since: now})),
-		"runs of an analysis": ask(runs(RunQuery{AnalysisID: "x"})),
-		"events of a run":     ask(EventQuery{Run: "x"}.sqlite()),
-		"last events":         ask(EventQuery{Last: 20}.sqlite()),
-		"new events":          ask(EventQuery{After: 7}.sqlite()),
-		"events since":        ask(EventQuery{Since: now}.sqlite()),
-		"kills since":         ask(EventQuery{Since: now, KillsOnly: true}.sqlite()),
-		"kills counted":       {killsSinceSQL, []any{nanos(now)}},
-		"by prefix":           {"SELECT record FROM watchdog_processes " + byPrefixSQL, []any{"a", "b", 5}},
-		"by label":            {"SELECT record FROM watchdog_processes " + byLabelSQL, []any{"a"}},
+		"live runs":            ask(runs(RunQuery{Live: true})),
+		"latest runs":          ask(runs(RunQuery{Limit: 20})),
+		"runs since":           ask(runs(RunQuery{Since: now})),
+		"runs of an analysis":  ask(runs(RunQuery{AnalysisID: "x"})),
+		"events of a run":      ask(EventQuery{Run: "x"}.sqlite()),
+		"intents of live runs": ask(EventQuery{Live: true, Kinds: []Kind{KindIntent}}.sqlite()),
+		"last events":          ask(EventQuery{Last: 20}.sqlite()),
+		"new events":           ask(EventQuery{After: 7}.sqlite()),
+		"events since":         ask(EventQuery{Since: now}.sqlite()),
+		"kills since":          ask(EventQuery{Since: now, KillsOnly: true}.sqlite()),
+		"kills counted":        {killsSinceSQL, []any{nanos(now)}},
+		"by prefix":            {"SELECT record FROM watchdog_processes " + byPrefixSQL, []any{"a", "b", 5}},
+		"by label":             {"SELECT record FROM watchdog_processes " + byLabelSQL, []any{"a"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, step := range plan(t, s.writer, q.stmt, q.args) {

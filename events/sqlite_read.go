@@ -169,7 +169,7 @@ func (s *SQLite) Events(ctx context.Context, q EventQuery) ([]Event, error) {
 func (s *SQLite) EventsJSON(ctx context.Context, q EventQuery, fn func(lines string) error) error {
 	position := q.After
 	var err error
-	if q.Run == "" && q.AnalysisID == "" && !q.KillsOnly && q.UID == nil && q.Host == "" && q.Last == 0 && q.Limit == 0 {
+	if q.Run == "" && q.AnalysisID == "" && !q.KillsOnly && q.UID == nil && q.Host == "" && !q.Live && q.Last == 0 && q.Limit == 0 {
 		position, err = s.eventPages(ctx, q, fn)
 	} else {
 		stmt, args := q.sqlite()

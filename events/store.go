@@ -74,6 +74,7 @@ type EventQuery struct {
 	AnalysisID string
 	Kinds      []Kind
 	KillsOnly  bool // Event.IsKill
+	Live       bool // of runs without an end record
 	Since      time.Time
 	Until      time.Time
 	After      int64   // position returned as Cursor by an earlier call; only events stored later

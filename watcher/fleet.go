@@ -87,17 +87,18 @@ func (f *Fleet) Len() int {
 	return len(f.members)
 }
 
-// Counts says how many runs of a user, nil for all, are kept, and of how many of them the end has been begun.
-func (f *Fleet) Counts(uid *uint32) (kept, ending int) {
+// Ending says how many runs of a user, nil for all, are kept, and of which of them the end has been begun by the fleet or by systemd.
+func (f *Fleet) Ending(uid *uint32) (kept int, ending map[events.RunID]bool) {
+	ending = map[events.RunID]bool{}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, m := range f.members {
+	for id, m := range f.members {
 		if uid != nil && m.Run.UID != *uid {
 			continue
 		}
 		kept++
 		if m.ending {
-			ending++
+			ending[id] = true
 		}
 	}
 	return kept, ending

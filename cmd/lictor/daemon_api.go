@@ -116,7 +116,7 @@ func (b *backend) Stamp() string {
 }
 
 // Kept implements api.Backend.
-func (b *backend) Kept(uid *uint32) (kept, ending int) { return b.fleet.Counts(uid) }
+func (b *backend) Kept(uid *uint32) (kept, ending int) { return b.kept(uid) }
 
 // reach is a live run that a caller acts on.
 func (b *backend) reach(ctx context.Context, peer api.Peer, run *events.Run, do func(context.Context, *reach) error) error {

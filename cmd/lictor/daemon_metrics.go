@@ -10,6 +10,7 @@ import (
 	"github.com/scidex/lictor/cmd/lictor/internal/metrics"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
+	"github.com/scidex/lictor/watcher"
 )
 
 // scrapeTime bounds what a look at the metrics asks the store.
@@ -37,8 +38,30 @@ func (d *daemon) wrote(ended *events.Run, err error) {
 	}
 }
 
+// kept is how many runs of a user, nil for all, the daemon keeps, and of how many the end has been begun: by it, by systemd, or by
+// somebody's word, which is an intent on record.
+func (d *daemon) kept(uid *uint32) (kept, ending int) {
+	kept, begun := d.fleet.Ending(uid)
+	rec, err := d.settler.recorder("")
+	if err != nil {
+		return kept, len(begun)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTime)
+	defer cancel()
+	intents, err := rec.store.Events(ctx, events.EventQuery{Kinds: []events.Kind{events.KindIntent}, Live: true, UID: uid})
+	if err != nil {
+		return kept, len(begun)
+	}
+	for _, e := range intents {
+		if readAs[events.IntentDetail](e.Detail).Action == watcher.ActStop {
+			begun[e.Run] = true
+		}
+	}
+	return kept, len(begun)
+}
+
 func (d *daemon) countRuns() (live, ending int, ok bool) {
-	_, ending = d.fleet.Counts(nil)
+	_, ending = d.kept(nil)
 	rec, err := d.settler.recorder("")
 	if err != nil {
 		return 0, 0, false

@@ -231,8 +231,8 @@ func matches(q *events.EventQuery, position int64, e *events.Event) bool {
 
 // ofRun reports whether an event of a run, which may be unknown, is asked for.
 func ofRun(q *events.EventQuery, e *entry) bool {
-	return q.UID == nil && q.Host == "" ||
-		e != nil && (q.UID == nil || e.run.UID == *q.UID) && (q.Host == "" || e.run.Host == events.Clean(q.Host))
+	return q.UID == nil && q.Host == "" && !q.Live ||
+		e != nil && (!q.Live || !e.ended) && (q.UID == nil || e.run.UID == *q.UID) && (q.Host == "" || e.run.Host == events.Clean(q.Host))
 }
 
 // within reports whether t is at or after since and before until; a zero bound does not restrict.

@@ -185,4 +185,7 @@ func kills(t *testing.T, s events.Store) {
 		}
 	}
 	wantEvents(t, s, events.EventQuery{KillsOnly: true}, end, orphans, lost)
+	wantEvents(t, s, events.EventQuery{Live: true}) // of runs that are not known, it is not
+	beginAll(t, s, worker)
+	wantEvents(t, s, events.EventQuery{Live: true, Kinds: []events.Kind{events.KindOOM}}, lost)
 }
