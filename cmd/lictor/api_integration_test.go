@@ -192,7 +192,7 @@ func TestAPILaunch(t *testing.T) {
 		must(err)
 		var said string
 		b.eventually("it has said everything", func() bool {
-			said = b.lictor("logs", "by-http").stdout
+			said = b.logs("by-http").stdout
 			return strings.Contains(said, "USER=") && strings.Contains(said, "XDG_")
 		})
 		for _, want := range []string{b.user.Uid + "\n" + string(own), "CapEff:\t0000000000000000\n" + b.user.HomeDir + "\n", "\nGREETING=hi\n",
