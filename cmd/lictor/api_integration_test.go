@@ -217,7 +217,7 @@ func TestAPILaunch(t *testing.T) {
 			`{"command":["/no/such/command"]}`:                             http.StatusUnprocessableEntity,
 			`{"command":["true"],"limits":{"memory_max":"lots"}}`:          http.StatusBadRequest,
 			`{"command":["true"],"limits":{"colour":"red"}}`:               http.StatusBadRequest,
-			`{"command":["true"],"cwd":"/no/such/directory"}`:              http.StatusBadRequest,
+			`{"command":["true"],"cwd":"/no/such/directory"}`:              http.StatusUnprocessableEntity,
 			`{"command":["true"],"env":{"A=B":"c"}}`:                       http.StatusBadRequest,
 			`{"command":["true"],"properties":["ExecStartPre=/bin/true"]}`: http.StatusBadRequest,
 		} {

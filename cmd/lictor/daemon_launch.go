@@ -65,12 +65,14 @@ func (b *backend) launched(ctx context.Context, id scope.RunID) (*events.Run, er
 	return store.Run(ctx, events.RunID(id))
 }
 
-// launchProblem is what the launcher said, as callers are told it.
+// launchProblem is what the launcher said, as callers are told it: what it could not do as they asked is not the daemon's fault.
 func launchProblem(err error) error {
 	p := problem(err)
 	var told *api.Problem
-	if code := codeOf(err); errors.As(p, &told) && (code == 126 || code == 127) {
-		told.Status, told.Title = http.StatusUnprocessableEntity, http.StatusText(http.StatusUnprocessableEntity)
+	if errors.As(p, &told) && told.Status == http.StatusInternalServerError && errors.As(err, new(*exitError)) || codeOf(err) == 126 || codeOf(err) == 127 {
+		p := api.NewProblem(http.StatusUnprocessableEntity, err.Error(), hintOf(err))
+		p.ExitCode = codeOf(err)
+		return p
 	}
 	return p
 }
