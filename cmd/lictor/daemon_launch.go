@@ -36,7 +36,7 @@ func (b *backend) Launch(ctx context.Context, peer api.Peer, l *api.Launch) (run
 	if err != nil {
 		return nil, false, problem(err)
 	}
-	h := handover{Run: id, Args: toBytes(args), Env: toBytes(launchEnv(who, l.Env)), Dir: []byte(l.Cwd), Journal: true}
+	h := handover{Run: id, Args: toBytes(args), Env: toBytes(launchEnv(who, l.Env)), Dir: []byte(l.Cwd)}
 	if l.Cwd == "" {
 		h.Dir = []byte(who.HomeDir)
 	}

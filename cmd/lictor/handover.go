@@ -30,9 +30,6 @@ type handover struct {
 	Args [][]byte    `json:"args"` // the whole command line of lictor, without argv[0]
 	Env  [][]byte    `json:"env"`
 	Dir  []byte      `json:"dir"`
-	// Journal says that the service's output is to be connected to journald once more, by the service itself: that is what journald goes
-	// by when it decides who may read it, and the one that systemd made for a user is root's.
-	Journal bool `json:"journal,omitempty"`
 }
 
 // answer is what the service tells the caller: nothing if the analysis runs, else the error as it is to be reported.

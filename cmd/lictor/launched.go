@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"strings"
 
@@ -44,9 +43,6 @@ func (a *App) launchHanded(ctx context.Context, run string) error {
 		return withHint(err, "lictor run -d -- COMMAND starts a detached run")
 	}
 	err = h.become()
-	if err == nil && h.Journal {
-		err = connectJournal(h.Run.Service())
-	}
 	if err == nil && string(h.Run) != run {
 		err = fmt.Errorf("handover: it is of run %s, not %q", h.Run, run)
 	}
@@ -80,33 +76,6 @@ func takeStdin() (*os.File, error) {
 		return nil, fmt.Errorf("standard input: %w", err)
 	}
 	return conn, nil
-}
-
-// journalStream is where journald takes the output of services.
-const journalStream = "/run/systemd/journal/stdout"
-
-// connectJournal connects standard output and error to journald, as this user. The protocol is that of sd_journal_stream_fd(3): a
-// line each for identifier, unit (journald finds out itself), priority, and whether lines have a prefix and are forwarded.
-func connectJournal(identifier string) error {
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: journalStream, Net: "unix"})
-	if err != nil {
-		return fmt.Errorf("journald: %w", err)
-	}
-	defer conn.Close()
-	if _, err := fmt.Fprintf(conn, "%s\n\n6\n0\n0\n0\n0\n", identifier); err != nil {
-		return fmt.Errorf("journald: %w", err)
-	}
-	stream, err := conn.File() // blocking, as a process expects of its output
-	if err != nil {
-		return fmt.Errorf("journald: %w", err)
-	}
-	defer stream.Close()
-	for fd := 1; fd <= 2; fd++ {
-		if err := unix.Dup3(int(stream.Fd()), fd, 0); err != nil {
-			return fmt.Errorf("journald: %w", err)
-		}
-	}
-	return nil
 }
 
 // become takes over the caller's directory and environment. Nothing of the service's own environment stays: it is the
