@@ -26,3 +26,10 @@ func (q RunQuery) Postgres() (string, []any, error) {
 	where, args, err := q.stmt(postgresDialect)
 	return "SELECT record FROM watchdog_processes " + where, args, err
 }
+
+// Failing returns why the database does not take anything at present, nil if it does.
+func (f *Forwarder) Failing() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.failing
+}

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"time"
 )
@@ -16,7 +15,6 @@ type Forwarder struct {
 	spool *SQLite
 	to    *Postgres
 	log   *slog.Logger
-	wake  chan struct{} // room for one
 
 	mu      sync.Mutex
 	failing error // what the last try failed with
@@ -34,77 +32,42 @@ const (
 
 // NewForwarder returns a Forwarder that does nothing yet.
 func NewForwarder(spool *SQLite, to *Postgres, log *slog.Logger) *Forwarder {
-	return &Forwarder{spool: spool, to: to, log: log, wake: make(chan struct{}, 1)}
-}
-
-// Wake says that something was written. It never blocks.
-func (f *Forwarder) Wake() {
-	select {
-	case f.wake <- struct{}{}:
-	default:
-	}
-}
-
-// Failing returns since when and why the database does not take anything at present, nil if it does.
-func (f *Forwarder) Failing() (since time.Time, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.since, f.failing
+	return &Forwarder{spool: spool, to: to, log: log}
 }
 
 // Run forwards until ctx is done.
 func (f *Forwarder) Run(ctx context.Context) {
-	var seen os.FileInfo
 	for failures := 0; ; {
-		changed := f.spool.logFile()
+		seen := f.spool.Stamp()
 		n, err := f.Drain(ctx, false)
 		if ctx.Err() != nil {
 			return
 		}
 		f.tell(n, err)
-		if err != nil {
-			failures++
-			if pause(ctx, backoff(failures)) != nil {
+		if err == nil {
+			failures = 0
+			if !f.await(ctx, seen) {
 				return
 			}
 			continue
 		}
-		failures, seen = 0, changed
-		if !f.await(ctx, seen) {
+		failures++
+		if pause(ctx, backoff(failures)) != nil {
 			return
 		}
 	}
 }
 
 // await waits until there may be something new.
-func (f *Forwarder) await(ctx context.Context, seen os.FileInfo) bool {
-	tick := time.NewTicker(forwardPoll)
-	defer tick.Stop()
+func (f *Forwarder) await(ctx context.Context, seen string) bool {
 	for {
-		select {
-		case <-ctx.Done():
+		if pause(ctx, forwardPoll) != nil {
 			return false
-		case <-f.wake:
+		}
+		if now := f.spool.Stamp(); now != seen || now == "" {
 			return true
-		case <-tick.C:
-			if now := f.spool.logFile(); !unchanged(seen, now) {
-				return true
-			}
 		}
 	}
-}
-
-// logFile is the write-ahead log, to which every change goes first; nil if there is none.
-func (s *SQLite) logFile() os.FileInfo {
-	fi, err := os.Stat(s.path + "-wal")
-	if err != nil {
-		return nil
-	}
-	return fi
-}
-
-func unchanged(a, b os.FileInfo) bool {
-	return a != nil && b != nil && os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
 // tell logs when the database goes and when it is back.

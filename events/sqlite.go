@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -153,6 +154,17 @@ func schemaVersion(ctx context.Context, db *sql.DB) (int, error) {
 	var v int
 	err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&v)
 	return v, err
+}
+
+// Stamp changes when something was written to the store, by any process: every change goes to the write-ahead log first. It costs one
+// stat(2). It is empty if there is no log.
+func (s *SQLite) Stamp() string {
+	fi, err := os.Stat(s.path + "-wal")
+	if err != nil {
+		return ""
+	}
+	st := fi.Sys().(*syscall.Stat_t)
+	return fmt.Sprint(st.Ino, fi.Size(), fi.ModTime().UnixNano())
 }
 
 // wrap names the store and what was being done in an error.

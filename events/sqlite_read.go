@@ -228,15 +228,6 @@ func (s *SQLite) eventPages(ctx context.Context, q EventQuery, fn func(string) e
 
 const killsSinceSQL = `SELECT count(*) FROM watchdog_events WHERE is_kill = 1 AND at >= ?`
 
-// Stamp changes when something was written to the store, by any process. It costs one stat(2).
-func (s *SQLite) Stamp() string {
-	fi := s.logFile()
-	if fi == nil {
-		return ""
-	}
-	return fmt.Sprint(fi.Size(), fi.ModTime().UnixNano())
-}
-
 // KillsSince implements Store.
 func (s *SQLite) KillsSince(ctx context.Context, t time.Time) (int, error) {
 	n := 0

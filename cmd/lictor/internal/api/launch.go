@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"time"
 )
 
 // Launch describes a run that is to be started for the caller, as the caller, by systemd: the daemon executes nothing.
@@ -44,37 +43,25 @@ func (a *Amount) UnmarshalJSON(b []byte) error {
 // maxKey is how long an Idempotency-Key may be.
 const maxKey = 255
 
-// launch answers POST /api/v1/runs: 201 with the record of the run, which runs, or 200 if an earlier request had started it.
-func (s *Server) launch(w http.ResponseWriter, r *http.Request) {
-	run, fresh, err := func() (any, bool, error) {
-		var l Launch
-		if err := readBody(r, &l); err != nil {
-			return nil, false, err
-		}
-		if l.Key = r.Header.Get("Idempotency-Key"); len(l.Key) > maxKey {
-			return nil, false, NewProblem(http.StatusBadRequest, fmt.Sprintf("Idempotency-Key: longer than %d characters", maxKey), "a UUID will do")
-		}
-		if len(l.Command) == 0 {
-			return nil, false, NewProblem(http.StatusBadRequest, "command: empty", `{"command":["python3","embed.py"]}`)
-		}
-		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // the body is read
-		run, fresh, err := s.backend.Launch(r.Context(), peerFrom(r.Context()), &l)
-		if err == nil {
-			w.Header().Set("Location", "/api/v1/runs/"+string(run.Run))
-		}
-		return run, fresh, err
-	}()
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
+// launch starts a run, which runs when this returns: 201, or 200 if an earlier request had started it.
+func (s *Server) launch(r *http.Request, p Peer) (any, error) {
+	var l Launch
+	if err := readBody(r, &l); err != nil {
+		return nil, err
+	}
+	if l.Key = r.Header.Get("Idempotency-Key"); len(l.Key) > maxKey {
+		return nil, NewProblem(http.StatusBadRequest, fmt.Sprintf("Idempotency-Key: longer than %d characters", maxKey), "a UUID will do")
+	}
+	if len(l.Command) == 0 {
+		return nil, NewProblem(http.StatusBadRequest, "command: empty", `{"command":["python3","embed.py"]}`)
+	}
+	run, fresh, err := s.backend.Launch(r.Context(), p, &l)
 	if err != nil {
-		if problemOf(err).Status >= http.StatusInternalServerError {
-			s.tell.Warn("api", "path", r.URL.Path, "error", err)
-		}
-		writeProblem(w, err)
-		return
+		return nil, err
 	}
-	w.Header().Set("Content-Type", "application/json")
+	status := http.StatusOK
 	if fresh {
-		w.WriteHeader(http.StatusCreated)
+		status = http.StatusCreated
 	}
-	_ = json.NewEncoder(w).Encode(run)
+	return located{status, "/api/v1/runs/" + string(run.Run), run}, nil
 }

@@ -121,7 +121,7 @@ func (s *Server) table() []route {
 		{"GET", "/api/v1/runs", "Run records, newest first", runParameters, "", s.answer(s.runs)},
 		{"POST", "/api/v1/runs", "Start a command as the caller, inside limits; a header Idempotency-Key makes it safe to ask again", nil,
 			"command: list; env: object; cwd; limits: memory_max, runtime_max, …; analysis_id; name; labels: object; properties: list of NAME=VALUE",
-			http.HandlerFunc(s.launch)},
+			s.answer(s.launch)},
 		{"GET", "/api/v1/runs/{run}", "One run record", nil, "", s.answer(s.run)},
 		{"PATCH", "/api/v1/runs/{run}", "Change limits", nil, "set: list of NAME=VALUE", s.answer(s.act(s.set))},
 		{"POST", "/api/v1/runs/{run}/stop", "SIGTERM, grace, SIGKILL", nil, "grace_seconds: number", s.answer(s.act(s.stop))},
@@ -205,6 +205,13 @@ func readBody(r *http.Request, into any) error {
 	return nil
 }
 
+// located is an answer with a status and a place of its own.
+type located struct {
+	status int
+	place  string
+	body   any
+}
+
 // answer writes what h returns.
 func (s *Server) answer(h func(*http.Request, Peer) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -218,6 +225,11 @@ func (s *Server) answer(h func(*http.Request, Peer) (any, error)) http.Handler {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
+		if l, ok := result.(located); ok {
+			w.Header().Set("Location", l.place)
+			w.WriteHeader(l.status)
+			result = l.body
+		}
 		_ = json.NewEncoder(w).Encode(result)
 	})
 }
