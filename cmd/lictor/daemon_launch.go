@@ -21,6 +21,7 @@ import (
 // Launch implements api.Backend. systemd starts the launcher, `lictor run` as the caller, in a service; that hands its run over to this
 // daemon as any other. So nothing is executed here, and what a caller may have is decided in one place.
 func (b *backend) Launch(ctx context.Context, peer api.Peer, l *api.Launch) (run *events.Run, fresh bool, err error) {
+	ctx = context.WithoutCancel(ctx) // what was asked for is done, even if it takes longer than the caller's patience, or the server's
 	id := b.app.newID()
 	if l.Key != "" {
 		id = scope.DeriveRunID(fmt.Sprintf("%d %s", peer.UID, l.Key))
@@ -41,7 +42,7 @@ func (b *backend) Launch(ctx context.Context, peer api.Peer, l *api.Launch) (run
 		h.Dir = []byte(who.HomeDir)
 	}
 	spec := scope.Spec{Run: id, Args: l.Command, Grace: grace}
-	err = b.app.handOverAs(context.WithoutCancel(ctx), b.launcher, spec, h, who.Username)
+	err = b.app.handOverAs(ctx, b.launcher, spec, h, who.Username)
 	if errors.Is(err, scope.ErrUnitExists) && l.Key != "" { // the first request is under way
 		run, err := b.launched(ctx, id)
 		if errors.Is(err, events.ErrNotFound) {
