@@ -1,18 +1,12 @@
 package api
 
 import (
-	"context"
 	"errors"
-	"io"
-	"net"
-	"net/http"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/google/go-cmp/cmp"
-
-	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/events/eventstest"
 )
 
