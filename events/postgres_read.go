@@ -37,79 +37,30 @@ func plainJSON(b []byte) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-func (p *Postgres) queryRuns(ctx context.Context, where string, args ...any) ([]*Run, error) {
-	var runs []*Run
-	err := p.query(ctx, "read runs", "SELECT record::text FROM watchdog_processes "+where, args, func(rows pgx.Rows) error {
-		b, err := plainJSON(rows.RawValues()[0])
-		if err != nil {
-			return err
-		}
-		r, err := DecodeRun(b)
-		runs = append(runs, r)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return runs, nil
+// reading asks this database. Its jsonb writes JSON in another way than encoding/json.
+func (p *Postgres) reading() reading {
+	return reading{postgresDialect, plainJSON, func(ctx context.Context, doing, stmt string, args []any, each func(row) error) error {
+		return p.query(ctx, doing, stmt, args, func(rows pgx.Rows) error { return each(rows) })
+	}}
 }
 
 // Run implements Store.
-func (p *Postgres) Run(ctx context.Context, id RunID) (*Run, error) {
-	runs, err := p.queryRuns(ctx, "WHERE run = ?", Clean(string(id)))
-	return only(runs, id, err)
-}
+func (p *Postgres) Run(ctx context.Context, id RunID) (*Run, error) { return p.reading().run(ctx, id) }
 
 // Runs implements Store.
 func (p *Postgres) Runs(ctx context.Context, q RunQuery) ([]*Run, error) {
-	where, args, err := q.stmt(postgresDialect)
-	if err != nil {
-		return nil, err
-	}
-	return p.queryRuns(ctx, where, args...)
+	return p.reading().runs(ctx, q)
 }
 
 // Count implements Store.
-func (p *Postgres) Count(ctx context.Context, q RunQuery) (n int, err error) {
-	stmt, args, err := q.count(postgresDialect)
-	if err != nil {
-		return 0, err
-	}
-	err = p.query(ctx, "count runs", stmt, args, func(rows pgx.Rows) error { return rows.Scan(&n) })
-	return n, err
+func (p *Postgres) Count(ctx context.Context, q RunQuery) (int, error) {
+	return p.reading().count(ctx, q)
 }
 
 // Events implements Store.
 func (p *Postgres) Events(ctx context.Context, q EventQuery) ([]Event, error) {
 	stmt, args := q.postgres()
-	var (
-		es       []Event
-		position = q.After
-	)
-	err := p.query(ctx, "read events", stmt, args, func(rows pgx.Rows) error {
-		var (
-			text    []byte
-			ordinal int
-		)
-		if err := rows.Scan(&position, &ordinal, &text); err != nil {
-			return err
-		}
-		b, err := plainJSON(text)
-		if err != nil {
-			return err
-		}
-		e, err := DecodeEvent(b, ordinal)
-		es = append(es, e)
-		q.at(position)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	if q.Cursor != nil {
-		*q.Cursor = position
-	}
-	return es, nil
+	return p.reading().events(ctx, q, stmt, args)
 }
 
 // KillsSince implements Store.

@@ -93,75 +93,31 @@ func (s *SQLite) query(ctx context.Context, doing, stmt string, args []any, scan
 	return s.wrap(doing, rows.Err())
 }
 
-func (s *SQLite) queryRuns(ctx context.Context, where string, args ...any) ([]*Run, error) {
-	var runs []*Run
-	err := s.query(ctx, "read runs", "SELECT record FROM watchdog_processes "+where, args, func(rows *sql.Rows) error {
-		var b sql.RawBytes
-		if err := rows.Scan(&b); err != nil {
-			return err
-		}
-		r, err := DecodeRun(b)
-		runs = append(runs, r)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return runs, nil
+// reading asks this database, which gives back the text that it was given.
+func (s *SQLite) reading() reading {
+	same := func(b []byte) ([]byte, error) { return b, nil }
+	return reading{sqliteDialect, same, func(ctx context.Context, doing, stmt string, args []any, each func(row) error) error {
+		return s.query(ctx, doing, stmt, args, func(rows *sql.Rows) error { return each(rows) })
+	}}
 }
 
 // Run implements Store.
-func (s *SQLite) Run(ctx context.Context, id RunID) (*Run, error) {
-	runs, err := s.queryRuns(ctx, "WHERE run = ?", Clean(string(id)))
-	return only(runs, id, err)
-}
+func (s *SQLite) Run(ctx context.Context, id RunID) (*Run, error) { return s.reading().run(ctx, id) }
 
 // Runs implements Store.
 func (s *SQLite) Runs(ctx context.Context, q RunQuery) ([]*Run, error) {
-	where, args, err := q.stmt(sqliteDialect)
-	if err != nil {
-		return nil, err
-	}
-	return s.queryRuns(ctx, where, args...)
+	return s.reading().runs(ctx, q)
 }
 
 // Count implements Store.
-func (s *SQLite) Count(ctx context.Context, q RunQuery) (n int, err error) {
-	stmt, args, err := q.count(sqliteDialect)
-	if err != nil {
-		return 0, err
-	}
-	err = s.query(ctx, "count runs", stmt, args, func(rows *sql.Rows) error { return rows.Scan(&n) })
-	return n, err
+func (s *SQLite) Count(ctx context.Context, q RunQuery) (int, error) {
+	return s.reading().count(ctx, q)
 }
 
 // Events implements Store.
 func (s *SQLite) Events(ctx context.Context, q EventQuery) ([]Event, error) {
-	where, args := q.sqlite()
-	var (
-		es       []Event
-		position = q.After
-	)
-	err := s.query(ctx, "read events", where, args, func(rows *sql.Rows) error {
-		var (
-			b       sql.RawBytes
-			ordinal int
-		)
-		if err := rows.Scan(&position, &ordinal, &b); err != nil {
-			return err
-		}
-		e, err := DecodeEvent(b, ordinal)
-		es = append(es, e)
-		q.at(position)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	if q.Cursor != nil {
-		*q.Cursor = position
-	}
-	return es, nil
+	stmt, args := q.sqlite()
+	return s.reading().events(ctx, q, stmt, args)
 }
 
 // EventsJSON is Events for those who want the JSON of lictor/v1, as it is stored: fn is called with some lines of it at a time, each with

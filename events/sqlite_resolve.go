@@ -10,7 +10,7 @@ func (s *SQLite) Resolve(ctx context.Context, text string) (*Run, error) {
 const byPrefixSQL = `WHERE run >= ?1 AND run < ?2 ORDER BY run LIMIT ?3`
 
 func (s *SQLite) byPrefix(ctx context.Context, prefix string, limit int) ([]*Run, error) {
-	return s.queryRuns(ctx, byPrefixSQL, prefix, prefix+beyond, limit)
+	return s.reading().queryRuns(ctx, byPrefixSQL, prefix, prefix+beyond, limit)
 }
 
 // The latest run of the analysis or of the name, each found by its own index.
@@ -21,7 +21,7 @@ const byLabelSQL = `WHERE run IN (
 ) ORDER BY started_at DESC, run DESC LIMIT 1`
 
 func (s *SQLite) byLabel(ctx context.Context, text string) (*Run, error) {
-	runs, err := s.queryRuns(ctx, byLabelSQL, text)
+	runs, err := s.reading().queryRuns(ctx, byLabelSQL, text)
 	if err != nil || len(runs) == 0 {
 		return nil, err
 	}
