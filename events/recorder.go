@@ -33,12 +33,12 @@ type told struct {
 // NewRecorder returns a Recorder. The journal may be nil; running and closing it is the caller's business.
 func NewRecorder(s Store, j *Journal) *Recorder {
 	rec := &Recorder{store: s, journal: j, live: make(map[RunID]*told)}
-	rec.alarm()
+	rec.Alarm()
 	return rec
 }
 
-// alarm tells the journal of a store that began anew.
-func (rec *Recorder) alarm() {
+// Alarm tells the journal of a store that began anew. Whoever has it begin anew calls it; otherwise the next write does.
+func (rec *Recorder) Alarm() {
 	s, ok := rec.store.(interface{ Replaced() []Event })
 	if !ok || rec.journal == nil {
 		return
@@ -184,7 +184,7 @@ func (rec *Recorder) tell(r *Run, es []Event) {
 	if rec.journal == nil {
 		return
 	}
-	rec.alarm()
+	rec.Alarm()
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	for i := range es {

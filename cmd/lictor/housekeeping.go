@@ -57,7 +57,8 @@ func (d *daemon) checkStore(ctx context.Context) error {
 		if !ok {
 			return err
 		}
-		return store.Replace(ctx, err)
+		err = store.Replace(ctx, err)
+		rec.Alarm()
 	}
 	return err
 }

@@ -43,26 +43,35 @@ type agedStatus struct {
 
 // quests answers GET /api/quests/status. It never fails: what is not known is said in it.
 func (s *Server) quests(w http.ResponseWriter, r *http.Request) {
+	body, err := s.recentStatus(r)
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
+	if err != nil {
+		writeProblem(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(body) // without the lock: nobody waits for who does not read
+}
+
+// recentStatus is what the caller may see, at most statusAge old.
+func (s *Server) recentStatus(r *http.Request) ([]byte, error) {
 	p := peerFrom(r.Context())
 	s.status.mu.Lock()
 	defer s.status.mu.Unlock() // who asks at the same moment waits for one answer
 	key := viewOf(p)
-	have, ok := s.status.last[key]
-	if !ok || time.Since(have.at) >= statusAge {
-		body, err := json.Marshal(s.questsStatus(r, p))
-		if err != nil {
-			writeProblem(w, err)
-			return
-		}
-		have = agedStatus{time.Now(), append(body, '\n')}
-		if len(s.status.last) >= connsPerUser { // of more users than there are
-			clear(s.status.last)
-		}
-		s.status.last[key] = have
+	if have, ok := s.status.last[key]; ok && time.Since(have.at) < statusAge {
+		return have.body, nil
 	}
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(have.body)
+	body, err := json.Marshal(s.questsStatus(r, p))
+	if err != nil {
+		return nil, err
+	}
+	body = append(body, '\n')
+	if len(s.status.last) >= connsPerUser { // of more users than there are
+		clear(s.status.last)
+	}
+	s.status.last[key] = agedStatus{time.Now(), body}
+	return body, nil
 }
 
 // statusTime bounds the look at the store.
