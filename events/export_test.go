@@ -2,12 +2,16 @@ package events
 
 import (
 	"context"
+	"database/sql"
 
 	"github.com/jackc/pgx/v5"
 )
 
 // SQLiteSchema is the schema version that the statements are written for.
 const SQLiteSchema = sqliteSchema
+
+// Writer is the connection that writes.
+func Writer(s *SQLite) *sql.DB { return s.writer }
 
 // Explain returns how PostgreSQL would find the answer to a query.
 func (p *Postgres) Explain(ctx context.Context, stmt string, args ...any) (plan string, err error) {

@@ -23,7 +23,7 @@ type Forwarder struct {
 
 // The Forwarder's delays.
 const (
-	// forwardPoll is how often it looks whether another process has written to the store. That costs one stat(2).
+	// forwardPoll is how often it looks whether another process has written to the store. See SQLite.Stamp for what that costs.
 	forwardPoll = 5 * time.Second
 	// The pause after a failure doubles from the first to the last, and is up to a quarter shorter or longer: the hosts that share
 	// a database shall not all come back to it at once.
@@ -38,7 +38,7 @@ func NewForwarder(spool *SQLite, to *Postgres, log *slog.Logger) *Forwarder {
 // Run forwards until ctx is done.
 func (f *Forwarder) Run(ctx context.Context) {
 	for failures := 0; ; {
-		seen := f.spool.Stamp()
+		seen := f.spool.Stamp(ctx)
 		n, err := f.Drain(ctx, false)
 		if ctx.Err() != nil {
 			return
@@ -64,7 +64,7 @@ func (f *Forwarder) await(ctx context.Context, seen string) bool {
 		if pause(ctx, forwardPoll) != nil {
 			return false
 		}
-		if now := f.spool.Stamp(); now != seen || now == "" {
+		if now := f.spool.Stamp(ctx); now != seen || now == "" {
 			return true
 		}
 	}

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -42,6 +41,7 @@ type SQLite struct {
 	file     os.FileInfo // what the path meant when it was opened
 	reader   *sql.DB     // nil until something is read
 	read     os.FileInfo // of reader
+	stamper  *sql.Conn   // of reader; nil until Stamp is asked for
 	closed   bool
 	replaced []Event // of damaged files that were set aside
 }
@@ -102,8 +102,8 @@ func accessible(path string, mode uint32) error {
 	return nil
 }
 
-// readers is how many queries run at once. One connection stays open between them.
-const readers = 4
+// readers is how many queries run at once, that of Stamp included. One connection stays open between them.
+const readers = 5
 
 // openPool returns a pool of at most n connections, none of which is open yet.
 func openPool(dsn string, n int) (*sql.DB, error) {
@@ -156,17 +156,6 @@ func schemaVersion(ctx context.Context, db *sql.DB) (int, error) {
 	return v, err
 }
 
-// Stamp changes when something was written to the store, by any process: every change goes to the write-ahead log first. It costs one
-// stat(2). It is empty if there is no log.
-func (s *SQLite) Stamp() string {
-	fi, err := os.Stat(s.path + "-wal")
-	if err != nil {
-		return ""
-	}
-	st := fi.Sys().(*syscall.Stat_t)
-	return fmt.Sprint(st.Ino, fi.Size(), fi.ModTime().UnixNano())
-}
-
 // wrap names the store and what was being done in an error.
 func (s *SQLite) wrap(doing string, err error) error {
 	if err == nil {
@@ -188,6 +177,7 @@ func full(path string) bool {
 func (s *SQLite) reconnect() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.unstamp()
 	for _, db := range []*sql.DB{s.writer, s.reader} {
 		if db != nil {
 			db.SetMaxIdleConns(0) // closes those that are idle
@@ -202,6 +192,7 @@ func (s *SQLite) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
+	s.unstamp()
 	var errs []error
 	for _, db := range []*sql.DB{s.reader, s.writer} {
 		if db != nil {

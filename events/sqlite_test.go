@@ -332,3 +332,43 @@ func TestSQLiteEventsJSON(t *testing.T) {
 		}
 	}
 }
+
+// The stamp changes with what can be read, not with what is being written.
+func TestSQLiteStamp(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lictor.db")
+	s, other := openAt(t, path), openAt(t, path)
+	run := eventstest.NewRun("aaaaaaaaaaaa")
+	if err := s.Begin(t.Context(), run); err != nil {
+		t.Fatal(err)
+	}
+	before := s.Stamp(t.Context())
+	if before == "" || s.Stamp(t.Context()) != before {
+		t.Fatalf("stamp %q, then another", before)
+	}
+	tx, err := events.Writer(other).BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// More than the cache holds is in the log before it is committed.
+	for range 100 {
+		if _, err := tx.ExecContext(t.Context(), "UPDATE watchdog_processes SET name = hex(randomblob(10000))"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s.Stamp(t.Context()) != before {
+		t.Error("it has changed before the commit")
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	after := s.Stamp(t.Context())
+	if after == before {
+		t.Error("another handle has written, and it is the same")
+	}
+	if err := s.Append(t.Context(), events.NewEvent(run, events.KindStarted, 0, run.StartedAt)); err != nil {
+		t.Fatal(err)
+	}
+	if s.Stamp(t.Context()) == after {
+		t.Error("its own handle has written, and it is the same")
+	}
+}

@@ -103,14 +103,14 @@ func (b *backend) Ready(ctx context.Context) error {
 	return err
 }
 
-// Stamp changes when the store may have.
-func (b *backend) Stamp() string {
+// Stamp implements api.Backend.
+func (b *backend) Stamp(ctx context.Context) string {
 	rec, err := b.settler.recorder("")
 	if err != nil {
 		return ""
 	}
 	if s, ok := rec.store.(*events.SQLite); ok {
-		return s.Stamp()
+		return s.Stamp(ctx)
 	}
 	return ""
 }

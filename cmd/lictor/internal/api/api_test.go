@@ -31,6 +31,12 @@ type fake struct {
 
 func (f *fake) Keep(p Peer, c *Conn)                         { f.keep(p, c) }
 func (f *fake) Store(context.Context) (events.Reader, error) { return f.store, nil }
+func (f *fake) Stamp(ctx context.Context) string {
+	if s, ok := f.store.(*events.SQLite); ok {
+		return s.Stamp(ctx)
+	}
+	return ""
+}
 func (f *fake) Kept(*uint32) (kept, ending int)              { return 2, 1 }
 func (f *fake) Metrics() http.Handler                        { return nil }
 func (f *fake) Ready(context.Context) error                  { return f.fail }

@@ -22,6 +22,9 @@ type Backend interface {
 	Keep(peer Peer, c *Conn)
 	// Store is where the records are.
 	Store(ctx context.Context) (events.Reader, error)
+	// Stamp changes when something was committed there, and before its colon when another store has taken its place. It is empty if
+	// that cannot be told.
+	Stamp(ctx context.Context) string
 
 	// Kept is how many runs of a user, nil for all, the daemon keeps, and of how many of them the end has been begun.
 	Kept(uid *uint32) (kept, ending int)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -56,7 +57,14 @@ type view struct {
 	frames  []frame       // the last ones
 	since   int64         // position of the one before them
 	last    int64         // position up to which everything is known
+	file    int           // counts the stores that were replaced by others: positions begin again then
 	changed chan struct{} // closed when there is more
+}
+
+// place is where a client is.
+type place struct {
+	file     int
+	position int64
 }
 
 func newFrame(e *events.Event, position int64) (frame, error) {
@@ -90,6 +98,7 @@ func (s *Server) join(r *http.Request, p Peer) (*view, error) {
 		return nil, err
 	}
 	v := &view{store: store, clients: 1, changed: make(chan struct{})}
+	seen := s.backend.Stamp(r.Context())
 	if _, err := store.Events(r.Context(), events.EventQuery{Last: 1, Cursor: &v.last}); err != nil {
 		return nil, err
 	}
@@ -100,7 +109,7 @@ func (s *Server) join(r *http.Request, p Peer) (*view, error) {
 		delete(s.streams.views, key)
 	}
 	s.streams.views[key] = v
-	go v.follow(ctx, s)
+	go v.follow(ctx, s, seen)
 	return v, nil
 }
 
@@ -112,30 +121,40 @@ func (s *Server) leave(v *view) {
 	}
 }
 
-// follow reads what is new until nobody listens.
-func (v *view) follow(ctx context.Context, s *Server) {
+// follow reads what is new until nobody listens. It begins with the stamp that the store had before it was read.
+func (v *view) follow(ctx context.Context, s *Server, seen string) {
 	tick := time.NewTicker(streamPoll)
 	defer tick.Stop()
-	stamped, _ := s.backend.(interface{ Stamp() string })
-	seen := ""
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		if stamped != nil {
-			now := stamped.Stamp()
-			if now == seen && now != "" {
-				continue
-			}
+		now := s.backend.Stamp(ctx)
+		if now == seen && now != "" {
+			continue
+		}
+		if was, _, ok := strings.Cut(seen, ":"); ok && now != "" && !strings.HasPrefix(now, was+":") {
+			v.restart()
+		}
+		if now != "" {
 			seen = now
 		}
 		if err := v.read(ctx); err != nil && ctx.Err() == nil {
 			s.tell.Warn("api", "stream", err)
-			seen = ""
+			seen, _, _ = strings.Cut(seen, ":")
+			seen += ":"
 		}
 	}
+}
+
+// restart begins again with a store that has taken the place of the one that was read.
+func (v *view) restart() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.frames, v.since, v.last = nil, 0, 0
+	v.file++
 }
 
 // read adds what the store has got since.
@@ -178,28 +197,53 @@ func readFrames(ctx context.Context, store events.Reader, after int64) (list []f
 	return list, cursor, nil
 }
 
-// next returns what comes after a position, up to a page, and the position to go on with. Without anything it returns what will be
-// closed when there is more. What is too long ago for memory is read from the store.
-func (v *view) next(ctx context.Context, after int64) (list []frame, position int64, more <-chan struct{}, err error) {
+// begin is the place of a client that has seen what is before a position, or, without one, of who wants what happens next. A position
+// that nothing has yet is one of a store that is no more.
+func (v *view) begin(after int64) place {
 	v.mu.Lock()
-	if after < v.since {
-		since := v.since
+	defer v.mu.Unlock()
+	switch {
+	case after == 0:
+		after = v.last
+	case after > v.last:
+		after = 0
+	}
+	return place{v.file, after}
+}
+
+// next returns what comes after a place, up to a page, and the place to go on with. Without anything it returns what will be closed when
+// there is more. What is too long ago for memory is read from the store.
+func (v *view) next(ctx context.Context, after place) (list []frame, to place, more <-chan struct{}, err error) {
+	v.mu.Lock()
+	if after.file != v.file {
+		after = place{file: v.file}
+	}
+	to = after
+	if after.position < v.since {
+		since, last := v.since, v.last
 		v.mu.Unlock()
-		if list, position, err = readFrames(ctx, v.store, after); err == nil && len(list) == 0 {
-			position = since // what was there is forgotten
+		if list, _, err = readFrames(ctx, v.store, after.position); err != nil {
+			return nil, after, nil, err
 		}
-		return list, position, nil, err
+		list = slices.DeleteFunc(list, func(f frame) bool { return f.position > last }) // nobody is ahead of the view
+		to.position = since                                                           // if there is nothing, it is forgotten
+		if n := len(list); n > 0 {
+			to.position = list[n-1].position
+		}
+		return list, to, nil, nil
 	}
 	defer v.mu.Unlock()
-	if after >= v.last {
+	if after.position >= v.last {
 		return nil, after, v.changed, nil
 	}
-	i, _ := slices.BinarySearchFunc(v.frames, after+1, func(f frame, position int64) int { return int(min(max(f.position-position, -1), 1)) })
+	i, _ := slices.BinarySearchFunc(v.frames, after.position+1, func(f frame, position int64) int { return int(min(max(f.position-position, -1), 1)) })
 	list = slices.Clone(v.frames[i:min(i+streamPage, len(v.frames))])
 	if len(list) == 0 {
-		return nil, v.last, v.changed, nil
+		to.position = v.last
+		return nil, to, v.changed, nil
 	}
-	return list, list[len(list)-1].position, nil, nil
+	to.position = list[len(list)-1].position
+	return list, to, nil, nil
 }
 
 // streamFilter is what of a view a client wants.
@@ -229,11 +273,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.leave(v)
-	if after == 0 {
-		v.mu.Lock()
-		after = v.last
-		v.mu.Unlock()
-	}
+	at := v.begin(after)
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusOK)
@@ -248,11 +288,11 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	for {
-		list, position, more, err := v.next(r.Context(), after)
+		list, to, more, err := v.next(r.Context(), at)
 		if err != nil {
 			return // the client comes back
 		}
-		after = position
+		at = to
 		if len(list) == 0 && more == nil {
 			continue // the store had nothing that this caller may see; memory goes on
 		}

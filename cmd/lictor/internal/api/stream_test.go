@@ -3,10 +3,12 @@ package api
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/events/eventstest"
+	"github.com/scidex/lictor/migrations"
 )
 
 // listening is a client of a stream.
@@ -139,6 +142,48 @@ func TestStreamOfUser(t *testing.T) {
 	}
 	if got := strings.Join(l.got, " "); got != "3 5" {
 		t.Errorf("heard of %s, want 3 5", got)
+	}
+}
+
+// The store is set aside under an open stream: what the new one has is told from its beginning, and a client that comes back with a
+// position of the old one hears all of it, too.
+func TestStreamOfReplacedStore(t *testing.T) {
+	f, _, path := start(t, 0)
+	store, err := events.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "lictor.db"), migrations.SQLite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	f.store = store
+	run := begin(t, f, "aaaaaaaaaaaa", 1000)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	add := func(from, to int) {
+		for i := from; i < to; i++ {
+			if err := store.Append(ctx, events.NewEvent(run, events.KindIntent, i, run.StartedAt)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	add(0, 3)
+	l := &listening{path: path, last: "2"}
+	if err := l.listen(ctx, func(n int) bool {
+		if n == 2 {
+			if err := store.Replace(ctx, errors.New("for this test")); err != nil {
+				t.Error(err)
+			}
+			add(3, 5)
+		}
+		return n == 4
+	}); err != nil {
+		t.Fatal(err)
+	}
+	late := &listening{path: path, last: "4"}
+	if err := late.listen(ctx, func(n int) bool { return n == 2 }); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(l.got, " ") + ", " + strings.Join(late.got, " "); got != "3 4 1 2, 1 2" {
+		t.Errorf("heard of %s, want 3 4 1 2, 1 2", got)
 	}
 }
 
