@@ -172,9 +172,12 @@ func (b *bed) wantUserManager() {
 		return
 	}
 	unit := "user@" + b.user.Uid + ".service"
-	about, _ := exec.Command("journalctl", "-b", "-n", "20", "--no-pager", "-o", "short-monotonic", "UNIT="+unit, "+", "_COMM=earlyoom",
-		"+", "_COMM=systemd-oomd", "+", "_TRANSPORT=kernel", "PRIORITY=3").Output()
-	b.Errorf("%s is gone:\n%s", unit, about)
+	said := func(lines string, of ...string) string { // the kernel says much, which must not hide the rest
+		out, _ := exec.Command("journalctl", append([]string{"-b", "-n", lines, "--no-pager", "-o", "short-monotonic"}, of...)...).Output()
+		return string(out)
+	}
+	b.Errorf("%s is gone:\n%s%s%s", unit, said("15", "UNIT="+unit, "+", "_SYSTEMD_CGROUP=/user.slice/user-"+b.user.Uid+".slice/"+unit+"/init.scope"),
+		said("5", "_COMM=earlyoom", "+", "_COMM=systemd-oomd"), said("5", "_TRANSPORT=kernel", "PRIORITY=3"))
 	b.must("systemctl", "start", unit)
 }
 

@@ -179,6 +179,8 @@ func explainLaunch(mode Mode, err error) error {
 		return withHint(err, "lictor run --help")
 	case errors.Is(err, cgroup.ErrNotUnified):
 		return withHint(err, "lictor doctor tells what this machine lacks")
+	case errors.Is(err, scope.ErrDied):
+		return withHint(err, "its time limit counts from a moment before that: was it too short? Else somebody killed it; journalctl -b tells more")
 	case errors.Is(err, scope.ErrNoManager) && mode == ModeUser:
 		return withHint(fmt.Errorf("no user manager answers: %w", err), "loginctl enable-linger, or log in properly; lictor doctor tells more")
 	}
