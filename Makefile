@@ -69,6 +69,11 @@ test-vm: testbed ## Run the integration tests in fresh guests, bookworm and trix
 .PHONY: test-long
 test-long: testbed ## Run the tests that can take larger counts with those, in fresh guests: 100 runs through 20 kills, 5,000 short runs, 400 kills by the kernel, 50 power failures
 	@LICTOR_TEST_LONG=1 $(TESTBED) run --together --suite bookworm,trixie --run '$(or $(RUN),^(TestK2|TestW1|TestW17|TestS2)$$)' ./events ./cmd/lictor
+	@$(TESTBED) power
+
+.PHONY: test-power
+test-power: testbed ## Kill 50 machines while they write records, and look for every acknowledged one at the next boot
+	@$(TESTBED) power
 
 .PHONY: test-sid
 test-sid: testbed ## Run the integration tests in a fresh guest of sid, the newest systemd

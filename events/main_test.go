@@ -21,11 +21,18 @@ const (
 	childName  = "LICTOR_TEST_NAME"  // part of the run ids, or which test the child belongs to
 
 	childForever = "LICTOR_TEST_FOREVER" // the child writes until it cannot
+	childList    = "LICTOR_TEST_LIST"    // before that, it says what is there
 )
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(childStore); path != "" {
 		name := os.Getenv(childName)
+		if os.Getenv(childList) != "" {
+			if err := list(context.Background(), path); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+		}
 		for i := 0; ; i++ {
 			if err := launch(context.Background(), path, name, os.Stdout); err != nil {
 				fmt.Fprintln(os.Stderr, err)
@@ -38,6 +45,27 @@ func TestMain(m *testing.M) {
 		}
 	}
 	goleak.VerifyTestMain(m)
+}
+
+// list checks the whole store, and names the runs that have ended.
+func list(ctx context.Context, path string) error {
+	s, err := events.OpenSQLite(ctx, path, migrations.SQLite)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := s.Check(ctx); err != nil {
+		return err
+	}
+	runs, err := s.Runs(ctx, events.RunQuery{States: []events.State{events.StateKilled}})
+	if err != nil {
+		return err
+	}
+	for _, r := range runs {
+		fmt.Println("has", r.Run)
+	}
+	fmt.Println("sound")
+	return nil
 }
 
 // childRuns is how many runs a child begins and ends.

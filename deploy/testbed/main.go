@@ -46,6 +46,7 @@ func commands() []command {
 		{"run", "--suite S[,S…] [PACKAGE…]", "run the integration tests of packages in guests; see testbed run --help", runRun},
 		{"demo", "", "run demo/run.sh with bin/lictor, on the host if it will do, else in a guest", runDemo},
 		{"fuzz", "[--time D] [PACKAGE…]", "run every fuzzer for a while, on the host", runFuzz},
+		{"power", "[--suite S] [--rounds N]", "kill machines while they write records, and look for those at the next boot", runPower},
 		{"need", "PROGRAM…", "install the host packages of these programs if they are missing", runNeed},
 		{"up", "--suite S [--name N] [--mem MIB]", "boot a guest and keep it running", runUp},
 		{"down", "--suite S | --name N | --all", "power kept guests off", runDown},

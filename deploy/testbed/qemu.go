@@ -12,16 +12,18 @@ import (
 	"syscall"
 )
 
-// qemuArgs is the command line of a guest.
-//
-// Software emulation is the default: /dev/kvm may open and answer and still not run a guest.
-func qemuArgs(g *guest, img image) []string {
-	accel := "tcg,thread=multi"
+// accel is how qemu runs a guest. Software emulation is the default: /dev/kvm may open and answer and still not run one.
+func accel() string {
 	if os.Getenv("LICTOR_TESTBED_ACCEL") == "kvm" {
-		accel = "kvm"
+		return "kvm"
 	}
+	return "tcg,thread=multi"
+}
+
+// qemuArgs is the command line of a guest.
+func qemuArgs(g *guest, img image) []string {
 	return []string{
-		"-accel", accel, "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(g.MiB),
+		"-accel", accel(), "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(g.MiB),
 		"-display", "none", "-no-reboot", "-nodefaults",
 		"-kernel", img.kernel(), "-initrd", img.initrd(),
 		"-append", "root=/dev/vda rw console=ttyS0 psi=1 mitigations=off quiet net.ifnames=0 panic=-1",
