@@ -41,7 +41,11 @@ func openPostgres(tb testing.TB, url string) *events.Postgres {
 
 func TestPostgresContract(t *testing.T) {
 	server := startPostgres(t)
-	eventstest.Run(t, func(t *testing.T) events.Store { return openPostgres(t, server.URL(server.Database(t))) })
+	open := func(t *testing.T) events.Store { return openPostgres(t, server.URL(server.Database(t))) }
+	eventstest.Run(t, open)
+	eventstest.RunPrune(t, open, func(s events.Store, rules events.PruneRules) (events.Pruned, error) {
+		return s.(*events.Postgres).Prune(t.Context(), rules, "")
+	})
 }
 
 // A database without the tables of this lictor is refused in one sentence, whichever way they differ.

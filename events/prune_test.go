@@ -1,8 +1,6 @@
 package events_test
 
 import (
-	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -10,44 +8,7 @@ import (
 	"github.com/scidex/lictor/events/eventstest"
 )
 
-// history puts a run of each kind into a store: killed, done and live, some days ago.
-func history(t *testing.T, s events.Store, now time.Time, days int) {
-	t.Helper()
-	at := now.AddDate(0, 0, -days)
-	for i, state := range []events.State{events.StateKilled, events.StateDone, events.StateRunning} {
-		r := eventstest.NewRun(events.RunID(fmt.Sprintf("%c%011d", 'a'+i, days)))
-		r.StartedAt, r.AnalysisID = at, fmt.Sprintf("old-%d", days)
-		must(t, s.Begin(t.Context(), r))
-		must(t, s.Append(t.Context(), events.NewEvent(r, events.KindStarted, 0, at)))
-		if state == events.StateRunning {
-			continue
-		}
-		ended, _ := eventstest.Ended(r)
-		ended.State = state
-		must(t, s.End(t.Context(), ended, events.NewEvent(ended, events.KindEnded, 0, at)))
-	}
-}
-
-// left says which runs and events a store has: a killed, b done, c live; days ago.
-func left(t *testing.T, s events.Store) string {
-	t.Helper()
-	runs, err := s.Runs(t.Context(), events.RunQuery{})
-	must(t, err)
-	es, err := s.Events(t.Context(), events.EventQuery{})
-	must(t, err)
-	var words []string
-	for _, r := range runs {
-		n := 0
-		for _, e := range es {
-			if e.Run == r.Run {
-				n++
-			}
-		}
-		words = append(words, fmt.Sprintf("%c%s:%d", r.Run[0], strings.TrimLeft(string(r.Run[1:]), "0"), n))
-	}
-	return strings.Join(words, " ")
-}
-
+// What waits for a database is kept, whatever its age.
 func TestPrune(t *testing.T) {
 	server := startPostgres(t)
 	now := time.Now()
@@ -55,25 +16,22 @@ func TestPrune(t *testing.T) {
 		name                 string
 		before, kills        int // days ago
 		forwarded            bool
-		spooled              bool
 		want                 string
 		wantEvents, wantRuns int
 	}{
-		{"nothing", 0, 0, false, false, "c10:1 b10:2 a10:2 c100:1 b100:2 a100:2 c400:1 b400:2 a400:2", 0, 0},
-		{"by age, kills stay with their runs", 90, 365, false, false, "c10:1 b10:2 a10:2 c100:1 a100:1 c400:1", 7, 3},
-		{"nothing that waits for a database", 90, 365, false, true, "c10:1 b10:2 a10:2 c100:1 b100:2 a100:2 c400:1 b400:2 a400:2", 0, 0},
-		{"what the database has", 90, 365, true, true, "c10:1 b10:2 a10:2 c100:1 a100:1 c400:1", 7, 3},
+		{"nothing that waits for a database", 90, 365, false, "c10:1 b10:2 a10:2 c100:1 b100:2 a100:2 c400:1 b400:2 a400:2", 0, 0},
+		{"what the database has", 90, 365, true, "c10:1 b10:2 a10:2 c100:1 a100:1 c400:1", 7, 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := openTemp(t)
 			for _, days := range []int{400, 100, 10} {
-				history(t, s, now, days)
+				eventstest.History(t, s, now, days)
 			}
 			if c.forwarded {
 				_, err := forwarder(t, s, openPostgres(t, server.URL(server.Database(t)))).Drain(t.Context(), false)
 				must(t, err)
 			}
-			rules := events.PruneRules{Spooled: c.spooled}
+			rules := events.PruneRules{Spooled: true}
 			if c.before > 0 {
 				rules.Before, rules.KillsBefore = now.AddDate(0, 0, -c.before), now.AddDate(0, 0, -c.kills)
 			}
@@ -82,31 +40,25 @@ func TestPrune(t *testing.T) {
 			if got.Events != c.wantEvents || got.Runs != c.wantRuns || got.Lost != 0 {
 				t.Errorf("pruned %+v, want %d events and %d runs", got, c.wantEvents, c.wantRuns)
 			}
-			if text := left(t, s); text != c.want {
+			if text := eventstest.Left(t, s); text != c.want {
 				t.Errorf("left\n%s, want\n%s", text, c.want)
 			}
 		})
 	}
 }
 
-func TestPostgresPrune(t *testing.T) {
+// A database of many hosts is pruned by each for itself.
+func TestPostgresPruneOfHost(t *testing.T) {
 	server := startPostgres(t)
 	p := openPostgres(t, server.URL(server.Database(t)))
 	now := time.Now()
-	for _, days := range []int{400, 100, 10} {
-		history(t, p, now, days)
-	}
-	rules := events.PruneRules{Before: now.AddDate(0, 0, -90), KillsBefore: now.AddDate(0, 0, -365)}
+	eventstest.History(t, p, now, 400)
+	rules := events.PruneRules{Before: now, KillsBefore: now}
 	if got, err := p.Prune(t.Context(), rules, "elsewhere"); err != nil || got != (events.Pruned{}) {
 		t.Errorf("of another host: %+v, %v", got, err)
 	}
-	got, err := p.Prune(t.Context(), rules, "")
-	must(t, err)
-	if got.Events != 7 || got.Runs != 3 {
-		t.Errorf("pruned %+v", got)
-	}
-	if text, want := left(t, p), "c10:1 b10:2 a10:2 c100:1 a100:1 c400:1"; text != want {
-		t.Errorf("left\n%s, want\n%s", text, want)
+	if got, err := p.Prune(t.Context(), rules, eventstest.NewRun("x").Host); err != nil || got.Events != 4 || got.Runs != 2 {
+		t.Errorf("of the host: %+v, %v", got, err)
 	}
 }
 

@@ -38,7 +38,11 @@ func openTemp(tb testing.TB) *events.SQLite {
 }
 
 func TestSQLiteContract(t *testing.T) {
-	eventstest.Run(t, func(t *testing.T) events.Store { return openTemp(t) })
+	open := func(t *testing.T) events.Store { return openTemp(t) }
+	eventstest.Run(t, open)
+	eventstest.RunPrune(t, open, func(s events.Store, rules events.PruneRules) (events.Pruned, error) {
+		return s.(*events.SQLite).Prune(t.Context(), rules)
+	})
 }
 
 func TestSQLiteSchemaIsLatest(t *testing.T) {
