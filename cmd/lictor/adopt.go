@@ -8,11 +8,13 @@ import (
 	"os"
 	"strconv"
 
+	"github.com/spf13/cobra"
+
 	"github.com/scidex/lictor/cgroup"
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/cmd/lictor/internal/api"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
-	"github.com/spf13/cobra"
 )
 
 const adoptLong = `Put a process that runs already, and all its descendants, into a scope of its own. The limits hold from then on, and
@@ -55,7 +57,7 @@ func (a *App) adopt(ctx context.Context, o *launchOptions, text string, asJSON b
 		return err
 	}
 	if c := a.remote(ctx); c != nil {
-		run, err = c.Adopt(ctx, &api.Adoption{PID: pid, Run: run, Properties: o.properties})
+		run, err = c.Adopt(ctx, &client.Adoption{PID: pid, Run: run, Properties: o.properties})
 		err = explainProblem(err)
 	} else {
 		err = a.adoptHere(ctx, spec, run, pid)
@@ -99,9 +101,9 @@ func adoptProcess(ctx context.Context, l *scope.Launcher, rec *recorder, spec sc
 }
 
 // adopt adopts a process of a caller's.
-func (b *backend) adopt(ctx context.Context, peer api.Peer, o *api.Adoption) (*events.Run, error) {
+func (b *backend) adopt(ctx context.Context, peer api.Peer, o *client.Adoption) (*events.Run, error) {
 	if o.Run == nil {
-		return nil, api.NewProblem(http.StatusBadRequest, "adopt: no run", "lictor adopt PID")
+		return nil, client.NewProblem(http.StatusBadRequest, "adopt: no run", "lictor adopt PID")
 	}
 	run, spec, err := b.app.readRun(o.Run, o.Properties, peer.UID)
 	if err != nil {

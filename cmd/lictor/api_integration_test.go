@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/cmd/lictor/internal/api"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
@@ -23,7 +24,7 @@ import (
 // daemonHTTP is a client of the daemon's socket.
 func daemonHTTP() *http.Client {
 	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", api.Path)
+		return new(net.Dialer).DialContext(ctx, "unix", client.Path)
 	}}}
 }
 
@@ -127,7 +128,7 @@ func TestX4Admins(t *testing.T) {
 		p := b.start("run", "--analysis-id", "of-alice", "--", "sleep", "600")
 		b.live()
 		bob := newUserBed(b.T, ModeSystem, "bob")
-		bob.host = api.Path
+		bob.host = client.Path
 		for _, args := range [][]string{{"stop", "of-alice"}, {"show", "of-alice"}} {
 			if r := bob.lictor(args...); r.code == 0 || !strings.Contains(r.stderr, "no such run") {
 				b.Errorf("bob: %v: %d %s", args, r.code, r.stderr)
@@ -135,7 +136,7 @@ func TestX4Admins(t *testing.T) {
 		}
 		b.must("usermod", "-aG", api.AdminGroup, "bob")
 		bob = newUserBed(b.T, ModeSystem, "bob")
-		bob.host = api.Path
+		bob.host = client.Path
 		b.eventually("the daemon knows the group", func() bool {
 			r := bob.lictor("ps", "--no-legend")
 			return r.code == 0 && strings.Contains(r.stdout, "of-alice")

@@ -20,7 +20,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/scidex/lictor/cmd/lictor/internal/api"
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
 )
@@ -106,7 +106,7 @@ func throughDaemon(t *testing.T, test func(*bed)) {
 	t.Helper()
 	t.Run("daemon", func(t *testing.T) {
 		b := newUserBed(t, ModeSystem, "alice")
-		b.host = api.Path
+		b.host = client.Path
 		b.keeper = b.root().daemon()
 		b.Cleanup(func() {
 			if b.keeper.ProcessState == nil {

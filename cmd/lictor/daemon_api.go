@@ -8,9 +8,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/coreos/go-systemd/v22/activation"
 
+	"github.com/scidex/lictor/cgroup"
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/cmd/lictor/internal/api"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
@@ -136,7 +139,7 @@ func problem(err error) error {
 	var offer *scope.OfferError
 	var ended *endedError
 	switch {
-	case errors.As(err, new(*api.Problem)), errors.Is(err, events.ErrNotFound):
+	case errors.As(err, new(*client.Problem)), errors.Is(err, events.ErrNotFound):
 		return err
 	case errors.As(err, &ended):
 		status = http.StatusConflict
@@ -145,7 +148,7 @@ func problem(err error) error {
 	case errors.As(err, &spec), errors.As(err, &limit), codeOf(err) == exitUsage, hintOf(err) != "":
 		status = http.StatusBadRequest
 	}
-	p := api.NewProblem(status, err.Error(), hintOf(err))
+	p := client.NewProblem(status, err.Error(), hintOf(err))
 	p.ExitCode = codeOf(err)
 	return p
 }
@@ -189,7 +192,7 @@ func (b *backend) Release(ctx context.Context, peer api.Peer, run *events.Run) e
 }
 
 // Adopt implements api.Backend.
-func (b *backend) Adopt(ctx context.Context, peer api.Peer, a *api.Adoption) (*events.Run, error) {
+func (b *backend) Adopt(ctx context.Context, peer api.Peer, a *client.Adoption) (*events.Run, error) {
 	run, err := b.adopt(ctx, peer, a)
 	return run, problem(err)
 }
@@ -207,4 +210,51 @@ func (d *daemon) tellStrangers() {
 		d.log.Warn("not listened to", "forged_signals", now.signals, "refused_connections", now.connections)
 	}
 	d.told = now
+}
+
+// seenBy is the app as it looks at the runs of a user, nil for all.
+func (b *backend) seenBy(uid *uint32) *App {
+	app := *b.app
+	app.host, app.Settle = noHost, nil
+	app.Scopes = visible{b.app.Scopes, uid}
+	return &app
+}
+
+// visible are the live runs of a user, nil for all.
+type visible struct {
+	liveSource
+	uid *uint32
+}
+
+func (v visible) Live(ctx context.Context, mode Mode) ([]Live, error) {
+	list, err := v.liveSource.Live(ctx, mode)
+	if v.uid != nil {
+		list = slices.DeleteFunc(list, func(l Live) bool { return l.Record == nil || l.Record.UID != *v.uid })
+	}
+	return list, err
+}
+
+// Live implements api.Backend.
+func (b *backend) Live(ctx context.Context, uid *uint32) (list []client.Live, err error) {
+	for _, l := range b.seenBy(uid).live(ctx) {
+		list = append(list, liveHere(l))
+	}
+	return list, nil
+}
+
+// Summary implements api.Backend.
+func (b *backend) Summary(ctx context.Context, store events.Reader, uid *uint32) (any, error) {
+	return b.seenBy(uid).summarise(ctx, store)
+}
+
+// Processes implements api.Backend.
+func (b *backend) Processes(ctx context.Context, run *events.Run) ([]events.Process, error) {
+	live, err := liveRun(b.launcher, scope.RunID(run.Run), run.Manager)
+	if errors.Is(err, cgroup.ErrGone) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b.app.processesOf(ctx, listed{run, &live}), nil
 }

@@ -6,11 +6,12 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/scidex/lictor/cmd/lictor/internal/api"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
 	"github.com/scidex/lictor/watcher"
-	"golang.org/x/sys/unix"
 )
 
 // caller is the launcher of a run that the daemon keeps. It is the parent of the main process, so it alone learns how that

@@ -7,12 +7,14 @@ import (
 	"net/http"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/scidex/lictor/cgroup"
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/cmd/lictor/internal/api"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
 	"github.com/scidex/lictor/watcher"
-	"golang.org/x/sys/unix"
 )
 
 // The daemon's half of a run that a launcher has handed over: see api.Conn for what the two say to each other.
@@ -36,7 +38,7 @@ func (b *backend) Keep(peer api.Peer, c *api.Conn) {
 		case m.Resume != nil:
 			err = b.resumed(b.ctx, peer, c, m.Resume)
 		default:
-			err = api.NewProblem(http.StatusBadRequest, "neither an offer nor a resume", "lictor run does it")
+			err = client.NewProblem(http.StatusBadRequest, "neither an offer nor a resume", "lictor run does it")
 		}
 	}
 	if err != nil {
@@ -47,9 +49,9 @@ func (b *backend) Keep(peer api.Peer, c *api.Conn) {
 
 // refuse tells a caller why not.
 func (b *backend) refuse(c *api.Conn, err error) {
-	var p *api.Problem
+	var p *client.Problem
 	if !errors.As(problem(err), &p) {
-		p = api.NewProblem(http.StatusInternalServerError, err.Error(), "journalctl -u lictor tells more")
+		p = client.NewProblem(http.StatusInternalServerError, err.Error(), "journalctl -u lictor tells more")
 	}
 	_ = c.Tell(api.ToLauncher{Refused: p})
 }
@@ -69,7 +71,7 @@ func (b *backend) offered(ctx context.Context, peer api.Peer, c *api.Conn, o *ap
 		return err
 	}
 	if !b.room() {
-		return api.NewProblem(http.StatusServiceUnavailable, "the daemon has no descriptors left for one more run",
+		return client.NewProblem(http.StatusServiceUnavailable, "the daemon has no descriptors left for one more run",
 			"try again when a run has ended; root can raise LimitNOFILE= of lictor.service")
 	}
 	who := newCaller(launcher, peer.UID)
@@ -111,7 +113,7 @@ func (b *backend) offered(ctx context.Context, peer api.Peer, c *api.Conn, o *ap
 func identify(peer api.Peer) (scope.ProcessID, error) {
 	ticks, err := cgroup.StartTicks(peer.PID)
 	if err != nil {
-		return scope.ProcessID{}, api.NewProblem(http.StatusForbidden, "the caller has ended, or is in another pid namespace", "")
+		return scope.ProcessID{}, client.NewProblem(http.StatusForbidden, "the caller has ended, or is in another pid namespace", "")
 	}
 	return scope.ProcessID{PID: peer.PID, StartTicks: ticks}, nil
 }
@@ -172,7 +174,7 @@ func (d *daemon) keepOffered(ctx context.Context, rec *recorder, run *events.Run
 
 // admit reserves a run id for a caller, within its quota. The reservation ends with attended, the caller's place with forget.
 func (d *daemon) admit(ctx context.Context, rec *recorder, id scope.RunID, who *caller) error {
-	taken := api.NewProblem(http.StatusConflict, fmt.Sprintf("run id %q is taken", id), "leave it to lictor run to make one")
+	taken := client.NewProblem(http.StatusConflict, fmt.Sprintf("run id %q is taken", id), "leave it to lictor run to make one")
 	if _, err := rec.store.Run(ctx, events.RunID(id)); !errors.Is(err, events.ErrNotFound) {
 		if err == nil {
 			err = taken

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/cmd/lictor/internal/api"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
@@ -20,7 +21,7 @@ import (
 
 // Launch implements api.Backend. systemd starts the launcher, `lictor run` as the caller, in a service; that hands its run over to this
 // daemon as any other. So nothing is executed here, and what a caller may have is decided in one place.
-func (b *backend) Launch(ctx context.Context, peer api.Peer, l *api.Launch) (run *events.Run, fresh bool, err error) {
+func (b *backend) Launch(ctx context.Context, peer api.Peer, l *client.Launch) (run *events.Run, fresh bool, err error) {
 	ctx = context.WithoutCancel(ctx) // what was asked for is done, even if it takes longer than the caller's patience, or the server's
 	id := b.app.newID()
 	if l.Key != "" {
@@ -31,7 +32,7 @@ func (b *backend) Launch(ctx context.Context, peer api.Peer, l *api.Launch) (run
 	}
 	who, err := user.LookupId(strconv.FormatUint(uint64(peer.UID), 10))
 	if err != nil {
-		return nil, false, api.NewProblem(http.StatusForbidden, err.Error(), "only users that the system knows can start runs")
+		return nil, false, client.NewProblem(http.StatusForbidden, err.Error(), "only users that the system knows can start runs")
 	}
 	args, grace, err := b.launchArgs(l)
 	if err != nil {
@@ -46,7 +47,7 @@ func (b *backend) Launch(ctx context.Context, peer api.Peer, l *api.Launch) (run
 	if errors.Is(err, scope.ErrUnitExists) && l.Key != "" { // the first request is under way
 		run, err := b.launched(ctx, id)
 		if errors.Is(err, events.ErrNotFound) {
-			err = api.NewProblem(http.StatusConflict, "the first request with this Idempotency-Key is under way", "ask again in a moment")
+			err = client.NewProblem(http.StatusConflict, "the first request with this Idempotency-Key is under way", "ask again in a moment")
 		}
 		return run, false, err
 	}
@@ -69,9 +70,9 @@ func (b *backend) launched(ctx context.Context, id scope.RunID) (*events.Run, er
 // launchProblem is what the launcher said, as callers are told it: what it could not do as they asked is not the daemon's fault.
 func launchProblem(err error) error {
 	p := problem(err)
-	var told *api.Problem
+	var told *client.Problem
 	if errors.As(p, &told) && told.Status == http.StatusInternalServerError && errors.As(err, new(*exitError)) || codeOf(err) == 126 || codeOf(err) == 127 {
-		p := api.NewProblem(http.StatusUnprocessableEntity, err.Error(), hintOf(err))
+		p := client.NewProblem(http.StatusUnprocessableEntity, err.Error(), hintOf(err))
 		p.ExitCode = codeOf(err)
 		return p
 	}
@@ -79,7 +80,7 @@ func launchProblem(err error) error {
 }
 
 // launchArgs is the command line of lictor that asks for the same, and the grace that the run will have.
-func (b *backend) launchArgs(l *api.Launch) (args []string, grace time.Duration, err error) {
+func (b *backend) launchArgs(l *client.Launch) (args []string, grace time.Duration, err error) {
 	config, err := b.app.LoadConfig()
 	if err != nil {
 		return nil, 0, err

@@ -7,24 +7,24 @@ import (
 	"testing"
 	"time"
 
-	"github.com/scidex/lictor/cmd/lictor/internal/api"
+	"github.com/scidex/lictor/cmd/lictor/client"
 )
 
 // What a caller asks for over HTTP becomes a command line of lictor, or is refused.
 func TestLaunchArgs(t *testing.T) {
 	app, _ := configApp(t, map[string]string{etc: "[ceiling]\nmemory_max = '1G'\n"}, nil)
 	b := &backend{daemon: &daemon{app: app}}
-	args, grace, err := b.launchArgs(&api.Launch{Command: []string{"sh", "-c", "--x"}, AnalysisID: "-a b", Name: "n", Labels: map[string]string{"k": "v", "a": "=b"},
-		Limits: map[string]api.Amount{"memory_max": "512M", "grace": "3"}, Properties: []string{"IOWeight=10"}, Env: map[string]string{"A": "b=c"}})
+	args, grace, err := b.launchArgs(&client.Launch{Command: []string{"sh", "-c", "--x"}, AnalysisID: "-a b", Name: "n", Labels: map[string]string{"k": "v", "a": "=b"},
+		Limits: map[string]client.Amount{"memory_max": "512M", "grace": "3"}, Properties: []string{"IOWeight=10"}, Env: map[string]string{"A": "b=c"}})
 	want := []string{"--system", "run", "--quiet", "--on-owner-exit=kill", "--grace=3", "--memory-max=512M", "--property=IOWeight=10", "--analysis-id=-a b",
 		"--name=n", "--label=a==b", "--label=k=v", "--", "sh", "-c", "--x"}
 	if err != nil || !slices.Equal(args, want) || grace != 3*time.Second {
 		t.Errorf("%q, %v, %v; want %q", args, grace, err, want)
 	}
-	for what, l := range map[string]api.Launch{
-		"memory_max":    {Limits: map[string]api.Amount{"memory_max": "lots"}},
-		"ceiling":       {Limits: map[string]api.Amount{"memory_max": "2G"}},
-		"is no limit":   {Limits: map[string]api.Amount{"analysis_id": "x"}},
+	for what, l := range map[string]client.Launch{
+		"memory_max":    {Limits: map[string]client.Amount{"memory_max": "lots"}},
+		"ceiling":       {Limits: map[string]client.Amount{"memory_max": "2G"}},
+		"is no limit":   {Limits: map[string]client.Amount{"analysis_id": "x"}},
 		"is no variabl": {Env: map[string]string{"A=B": "c"}},
 		`env: "A"`:      {Env: map[string]string{"A": "b\x00"}},
 	} {

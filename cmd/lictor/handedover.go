@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/scidex/lictor/cgroup"
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/cmd/lictor/internal/api"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
@@ -36,7 +37,7 @@ var errNoDaemon = errors.New("no daemon listens")
 // handingOver is a run in the daemon's hands.
 type handingOver struct {
 	app    *App
-	client *api.Client
+	client *client.Client
 	conn   *api.Conn // nil while the daemon is away
 	scope  *scope.Scope
 	run    *events.Run
@@ -47,8 +48,8 @@ type handingOver struct {
 
 // handOverRun starts a run in the daemon's hands and returns when its end is on record, or when the daemon is away for too
 // long; then the record is what this process can prove, and the error says so. errNoDaemon: nothing was done.
-func (a *App) handOverRun(ctx context.Context, c *api.Client, o *runOptions, args []string) (*events.Run, error) {
-	conn, err := c.Connect(ctx)
+func (a *App) handOverRun(ctx context.Context, c *client.Client, o *runOptions, args []string) (*events.Run, error) {
+	conn, err := api.Connect(ctx, c)
 	if api.Absent(err) {
 		return nil, errNoDaemon
 	}
@@ -126,7 +127,7 @@ func (h *handingOver) offer(ctx context.Context, w *scope.Waiting, properties []
 		err = ctx.Err()
 		fallthrough
 	case err != nil:
-		if p, ok := errors.AsType[*api.Problem](err); ok {
+		if p, ok := errors.AsType[*client.Problem](err); ok {
 			return explainProblem(p)
 		}
 		return withHint(fmt.Errorf("the daemon did not put the run into its scope: %w", err), "systemctl status lictor, or lictor --user run for your own manager")
@@ -246,7 +247,7 @@ type back struct {
 func (h *handingOver) reconnect(ctx context.Context, r api.Resume, found chan<- back, done <-chan struct{}) {
 	ctx, cancel := context.WithTimeout(ctx, reconnectTime)
 	defer cancel()
-	conn, err := h.client.Connect(ctx)
+	conn, err := api.Connect(ctx, h.client)
 	if err == nil {
 		if err = conn.Begin(ctx, api.FromLauncher{Resume: &r}); err != nil {
 			conn.Close()

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/events"
 )
 
@@ -27,19 +28,9 @@ type Live struct {
 	Record *events.Run
 }
 
-// liveNumbers is Live in JSON.
-type liveNumbers struct {
-	MemoryBytes        *uint64  `json:"memory_bytes"` // MEM of `lictor ps`
-	MemoryCurrentBytes *uint64  `json:"memory_current_bytes"`
-	MemoryPeakBytes    *uint64  `json:"memory_peak_bytes"`
-	CPUSeconds         *float64 `json:"cpu_seconds"`
-	Tasks              *uint64  `json:"tasks"`
-	PIDs               []int    `json:"pids,omitempty"`
-	Cgroup             string   `json:"cgroup,omitempty"`
-}
-
-func (live *Live) numbers() liveNumbers {
-	return liveNumbers{live.Memory(), live.MemoryCurrent, live.MemoryPeak, live.CPUSeconds, live.Tasks, live.PIDs, live.Cgroup}
+func (live *Live) numbers() client.LiveNumbers {
+	return client.LiveNumbers{MemoryBytes: live.Memory(), MemoryCurrentBytes: live.MemoryCurrent, MemoryPeakBytes: live.MemoryPeak,
+		CPUSeconds: live.CPUSeconds, Tasks: live.Tasks, PIDs: live.PIDs, Cgroup: live.Cgroup}
 }
 
 // Memory returns what the run holds on to: memory.current without the page cache that it can lose any time.
@@ -58,10 +49,20 @@ type liveSource interface {
 
 // live returns the live runs by id. Where they cannot be known that is said, and the store alone speaks.
 func (a *App) live(ctx context.Context) map[events.RunID]*Live {
+	runs := map[events.RunID]*Live{}
+	if c := a.elsewhere(); c != nil {
+		list, err := c.Live(ctx)
+		if err != nil {
+			a.talk("live scopes are not known: %v", err)
+		}
+		for i := range list {
+			runs[list[i].Run] = liveThere(&list[i])
+		}
+		return runs
+	}
 	if a.Scopes == nil {
 		return nil
 	}
-	runs := map[events.RunID]*Live{}
 	for _, mode := range a.modes(ctx) {
 		list, err := a.Scopes.Live(ctx, mode)
 		if err != nil {
@@ -72,4 +73,32 @@ func (a *App) live(ctx context.Context) map[events.RunID]*Live {
 		}
 	}
 	return runs
+}
+
+// liveHere is how the daemon tells of a live run; liveThere is that as it was heard.
+func liveHere(l *Live) client.Live {
+	c := client.Live{Run: l.Run, State: l.State, Numbers: l.numbers(), Survivors: l.Survivors, Record: l.Record}
+	if l.Limits != nil {
+		limits := l.Limits(events.Limits{})
+		c.Limits = &limits
+	}
+	return c
+}
+
+func liveThere(c *client.Live) *Live {
+	n := c.Numbers
+	l := &Live{Run: c.Run, State: c.State, MemoryCurrent: n.MemoryCurrentBytes, MemoryPeak: n.MemoryPeakBytes, CPUSeconds: n.CPUSeconds,
+		Tasks: n.Tasks, PIDs: n.PIDs, Survivors: c.Survivors, Cgroup: n.Cgroup, Record: c.Record}
+	if n.MemoryBytes != nil && n.MemoryCurrentBytes != nil {
+		inactive := *n.MemoryCurrentBytes - min(*n.MemoryCurrentBytes, *n.MemoryBytes)
+		l.InactiveFile = &inactive
+	}
+	if now := c.Limits; now != nil { // those that can change on a live run
+		l.Limits = func(was events.Limits) events.Limits {
+			was.MemoryMaxBytes, was.MemorySwapMaxBytes, was.MemoryHighBytes = now.MemoryMaxBytes, now.MemorySwapMaxBytes, now.MemoryHighBytes
+			was.TasksMax, was.CPUQuotaPercent = now.TasksMax, now.CPUQuotaPercent
+			return was
+		}
+	}
+	return l
 }

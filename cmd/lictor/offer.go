@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/scidex/lictor/cgroup"
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/cmd/lictor/internal/api"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
@@ -18,7 +19,7 @@ import (
 func (a *App) readOffer(o *api.Offer, peer api.Peer, launcher scope.ProcessID) (*events.Run, scope.Offer, error) {
 	offer := scope.Offer{Leader: scope.ProcessID(o.Child), Launcher: launcher, UID: peer.UID}
 	if o.Run == nil {
-		return nil, offer, api.NewProblem(http.StatusBadRequest, "offer: no run", "")
+		return nil, offer, client.NewProblem(http.StatusBadRequest, "offer: no run", "")
 	}
 	run, spec, err := a.readRun(o.Run, o.Properties, peer.UID)
 	if err != nil {
@@ -131,7 +132,7 @@ func (q *quota) admit(uid uint32, live int, now time.Time) error {
 		return nil
 	}
 	if live >= q.live {
-		return api.NewProblem(http.StatusTooManyRequests, fmt.Sprintf("%d runs of yours are alive; that is the most for one user", live),
+		return client.NewProblem(http.StatusTooManyRequests, fmt.Sprintf("%d runs of yours are alive; that is the most for one user", live),
 			"lictor ps lists them; try again when one has ended")
 	}
 	b := q.launched[uid]
@@ -142,7 +143,7 @@ func (q *quota) admit(uid uint32, live int, now time.Time) error {
 	b.left = min(b.left+now.Sub(b.at).Minutes()*float64(q.perMinute), float64(q.perMinute))
 	b.at = now
 	if b.left < 1 {
-		return api.NewProblem(http.StatusTooManyRequests, fmt.Sprintf("more than %d launches in a minute", q.perMinute), "try again in a moment")
+		return client.NewProblem(http.StatusTooManyRequests, fmt.Sprintf("more than %d launches in a minute", q.perMinute), "try again in a moment")
 	}
 	b.left--
 	return nil

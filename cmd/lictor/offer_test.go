@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/scidex/lictor/cgroup"
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/cmd/lictor/internal/api"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
@@ -43,7 +44,7 @@ func TestF1Quota(t *testing.T) {
 	for i, s := range steps {
 		now = now.Add(s.after)
 		err := q.admit(s.uid, s.live, now)
-		var p *api.Problem
+		var p *client.Problem
 		if (err == nil) != s.want || err != nil && (!errors.As(err, &p) || p.Status != http.StatusTooManyRequests || p.Hint == "") {
 			t.Errorf("%d: uid %d with %d live: %v", i, s.uid, s.live, err)
 		}

@@ -7,9 +7,10 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/scidex/lictor/cmd/lictor/internal/api"
-	"github.com/scidex/lictor/events"
 	"github.com/spf13/cobra"
+
+	"github.com/scidex/lictor/cmd/lictor/client"
+	"github.com/scidex/lictor/events"
 )
 
 func newReleaseCommand(app *App) *cobra.Command {
@@ -25,7 +26,7 @@ A run whose lictor run waits for it cannot be released: stop it, or change its l
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return app.eachRun(cmd.Context(), args, action{
 				here:  func(ctx context.Context, r *reach) error { return r.release(ctx) },
-				there: func(ctx context.Context, c *api.Client, run events.RunID) error { return c.Release(ctx, run) },
+				there: func(ctx context.Context, c *client.Client, run events.RunID) error { return c.Release(ctx, run) },
 			})
 		},
 	}

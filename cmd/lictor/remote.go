@@ -1,35 +1,68 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
 	"time"
 
-	"github.com/scidex/lictor/cmd/lictor/internal/api"
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/events"
 )
 
 // noHost is the value of LICTOR_HOST for a lictor that wants no daemon.
 const noHost = "none"
 
-// client is the door to the system's daemon, nil if it is not wanted: LICTOR_HOST names another socket, or none, and --user
-// is about the own manager. Nothing is dialled.
-func (a *App) client() *api.Client {
-	path := a.Getenv("LICTOR_HOST")
-	if path == "" {
-		path = api.Path
-	}
-	if path == noHost || a.user {
+// client is the door to the daemon, nil if it is not wanted: --host or LICTOR_HOST name another socket, a URL, or none, and --user is
+// about the own manager. Nothing is dialled.
+func (a *App) client() *client.Client {
+	host := cmp.Or(a.host, a.Getenv("LICTOR_HOST"))
+	if host == noHost || a.user {
 		return nil
 	}
-	return api.NewClient(path)
+	c, err := client.New(host, a.Getenv("LICTOR_TOKEN"))
+	if err != nil {
+		return nil // checkHost has said so
+	}
+	return c
+}
+
+// checkHost refuses a host that nobody can be reached at.
+func (a *App) checkHost() error {
+	host := cmp.Or(a.host, a.Getenv("LICTOR_HOST"))
+	if host == noHost {
+		return nil
+	}
+	if _, err := client.New(host, ""); err != nil {
+		return withHint(withCode(exitUsage, err), "--host /run/lictor/api.sock, --host http://127.0.0.1:7717, or --host none")
+	}
+	return nil
+}
+
+// elsewhere is client for a daemon that may be another machine's: everything is asked of it, nothing is read here. Else nil.
+func (a *App) elsewhere() *client.Client {
+	if c := a.client(); c != nil && c.Remote() {
+		return c
+	}
+	return nil
+}
+
+// onlyHere refuses what cannot be done on another machine.
+func (a *App) onlyHere(what, instead string) error {
+	if a.elsewhere() == nil {
+		return nil
+	}
+	return withHint(usageError("%s: not possible over --host URL", what), instead)
 }
 
 // remote is client for an ordinary user who wants to see or do something with runs of the system's manager, nil if nobody
-// answers. Root needs nobody for that.
-func (a *App) remote(ctx context.Context) *api.Client {
+// answers. Root needs nobody for that, but elsewhere.
+func (a *App) remote(ctx context.Context) *client.Client {
 	c := a.client()
+	if c != nil && c.Remote() {
+		return c
+	}
 	if a.UID == 0 || c == nil || !c.Present(ctx) {
 		return nil
 	}
@@ -47,7 +80,7 @@ func (a *App) modes(ctx context.Context) []Mode {
 // openReaders opens all that the caller may read: the own store, and what the daemon shows.
 func (a *App) openReaders(ctx context.Context) (events.Reader, error) {
 	c := a.remote(ctx)
-	if c != nil && a.Mode() == ModeSystem {
+	if c != nil && (a.Mode() == ModeSystem || c.Remote()) {
 		return c.Store(), nil
 	}
 	own, err := a.OpenReader()

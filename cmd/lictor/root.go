@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -31,11 +32,12 @@ func newRootCommand(app *App) *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.PersistentFlags().BoolVar(&app.system, "system", false, "the system's manager (default for root)")
 	root.PersistentFlags().BoolVar(&app.user, "user", false, "the own user manager (default for everybody else)")
+	root.PersistentFlags().StringVar(&app.host, "host", "", "the daemon: path of its socket, http://127.0.0.1:PORT (LICTOR_TOKEN), or none; LICTOR_HOST")
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.Name() == "run" {
 			return refused(oneManager(app))
 		}
-		return oneManager(app)
+		return errors.Join(oneManager(app), notElsewhere(app, cmd))
 	}
 	root.AddCommand(commands(app)...)
 	return root
@@ -44,6 +46,17 @@ func newRootCommand(app *App) *cobra.Command {
 func oneManager(app *App) error {
 	if app.system && app.user {
 		return withHint(usageError("--system and --user: choose one"), "--system is root's, --user is your own")
+	}
+	return app.checkHost()
+}
+
+// notElsewhere refuses the commands that are about files and processes of this machine.
+func notElsewhere(app *App, cmd *cobra.Command) error {
+	for ; cmd.HasParent(); cmd = cmd.Parent() {
+		switch cmd.Name() {
+		case "adopt", "db", "doctor", "export", "import", "logs", "watch":
+			return app.onlyHere(cmd.Name(), "ssh to that machine and do it there")
+		}
 	}
 	return nil
 }

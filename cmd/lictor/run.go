@@ -8,10 +8,11 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/scidex/lictor/cgroup"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
-	"github.com/spf13/cobra"
 )
 
 const runLong = `Run a command inside a systemd scope with limits that the kernel and systemd enforce: by default 2G of memory, no
@@ -70,6 +71,9 @@ func (a *App) run(ctx context.Context, o *runOptions, args []string) error {
 	if len(args) == 0 {
 		return withHint(errors.New("run: no command given"), "lictor run -- COMMAND")
 	}
+	if c := a.elsewhere(); c != nil {
+		return a.launchElsewhere(ctx, c, o, args)
+	}
 	if o.detach && a.handed == nil {
 		spec, _, err := a.spec(&o.launchOptions, args)
 		if err != nil {
@@ -98,7 +102,7 @@ func (a *App) run(ctx context.Context, o *runOptions, args []string) error {
 // keepRun runs a command in the daemon's hands, else in this process's. Ended is called with its record; the error is what it
 // returns, or why the command was not started.
 func (a *App) keepRun(ctx context.Context, o *runOptions, args []string, ended func(*events.Run, error) error) error {
-	if c := a.client(); c != nil {
+	if c := a.client(); c != nil && !c.Remote() {
 		run, err := a.handOverRun(ctx, c, o, args)
 		switch {
 		case run != nil:

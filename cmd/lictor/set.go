@@ -8,12 +8,13 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/scidex/lictor/cgroup"
-	"github.com/scidex/lictor/cmd/lictor/internal/api"
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
 	"github.com/scidex/lictor/watcher"
-	"github.com/spf13/cobra"
 )
 
 const setLong = `Change limits of a live run, as systemctl set-property does: MemoryMax, MemoryHigh, MemorySwapMax, TasksMax and
@@ -99,8 +100,10 @@ func (a *App) set(ctx context.Context, run string, assignments []string) error {
 		return err
 	}
 	return a.eachRun(ctx, []string{run}, action{
-		here:  func(ctx context.Context, r *reach) error { return r.set(ctx, change, others) },
-		there: func(ctx context.Context, c *api.Client, run events.RunID) error { return c.Set(ctx, run, assignments) },
+		here: func(ctx context.Context, r *reach) error { return r.set(ctx, change, others) },
+		there: func(ctx context.Context, c *client.Client, run events.RunID) error {
+			return c.Set(ctx, run, assignments)
+		},
 	})
 }
 

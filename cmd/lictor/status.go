@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -67,6 +68,14 @@ func (a *App) status(ctx context.Context, s events.Reader, asJSON bool) error {
 }
 
 func (a *App) summarise(ctx context.Context, s events.Reader) (summary, error) {
+	if c := a.elsewhere(); c != nil {
+		var sum summary
+		text, err := c.Summary(ctx)
+		if err == nil {
+			err = json.Unmarshal(text, &sum)
+		}
+		return sum, err
+	}
 	sum := summary{Manager: a.Mode(), Used: new(uint64), Live: map[string]int{}, Ended: map[string]int{}, Reasons: map[string]int{}}
 	sum.Store, _ = a.StorePath()
 	if a.Box != nil {

@@ -10,13 +10,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
 	"github.com/scidex/lictor/cgroup"
-	"github.com/scidex/lictor/cmd/lictor/internal/api"
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
 	"github.com/scidex/lictor/watcher"
-	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 )
 
 func newStopCommand(app *App) *cobra.Command {
@@ -35,7 +36,7 @@ who asked. It returns when nobody is left.`,
 			}
 			return app.eachRun(cmd.Context(), args, action{
 				here:  func(ctx context.Context, r *reach) error { return r.stop(ctx, override) },
-				there: func(ctx context.Context, c *api.Client, run events.RunID) error { return c.Stop(ctx, run, override) },
+				there: func(ctx context.Context, c *client.Client, run events.RunID) error { return c.Stop(ctx, run, override) },
 			})
 		},
 	}
@@ -58,7 +59,7 @@ func newKillCommand(app *App) *cobra.Command {
 			}
 			return app.eachRun(cmd.Context(), args, action{
 				here: func(ctx context.Context, r *reach) error { return r.kill(ctx, sig) },
-				there: func(ctx context.Context, c *api.Client, run events.RunID) error {
+				there: func(ctx context.Context, c *client.Client, run events.RunID) error {
 					return c.Kill(ctx, run, unix.SignalName(sig))
 				},
 			})
@@ -107,7 +108,7 @@ type reach struct {
 // action is something that is done to a live run: by this process, or by the daemon, whose run it is.
 type action struct {
 	here  func(context.Context, *reach) error
-	there func(context.Context, *api.Client, events.RunID) error
+	there func(context.Context, *client.Client, events.RunID) error
 }
 
 // eachRun resolves runs and does something to each that lives. One that has ended already is no error, but is said.
@@ -131,7 +132,7 @@ func (a *App) eachRun(ctx context.Context, texts []string, act action) error {
 		case err != nil:
 			errs = append(errs, a.explainStore(fmt.Errorf("%q: %w", text, err)))
 			continue
-		case run.Manager == string(ModeSystem) && a.remote(ctx) != nil:
+		case (run.Manager == string(ModeSystem) || a.elsewhere() != nil) && a.remote(ctx) != nil:
 			err = explainProblem(act.there(ctx, a.remote(ctx), run.Run))
 		default:
 			if s == nil {
@@ -154,7 +155,7 @@ func (a *App) eachRun(ctx context.Context, texts []string, act action) error {
 
 // explainProblem is what the daemon says as an error of a command.
 func explainProblem(err error) error {
-	p, ok := errors.AsType[*api.Problem](err)
+	p, ok := errors.AsType[*client.Problem](err)
 	if !ok {
 		return err
 	}
@@ -181,7 +182,7 @@ func (a *App) actor() (*scope.Launcher, error) {
 
 // hasEnded reports whether a run had ended before anything could be done to it, as this process or the daemon says.
 func hasEnded(err error) bool {
-	p, _ := errors.AsType[*api.Problem](err)
+	p, _ := errors.AsType[*client.Problem](err)
 	_, ended := errors.AsType[*endedError](err)
 	return ended || p != nil && p.Status == http.StatusConflict
 }

@@ -78,6 +78,13 @@ type processTable interface {
 
 // processesOf describes the members of a live run. Those that have gone meanwhile are left out.
 func (a *App) processesOf(ctx context.Context, r listed) []events.Process {
+	if c := a.elsewhere(); c != nil {
+		list, err := c.Processes(ctx, r.Run.Run)
+		if err != nil {
+			a.talk("its processes are not known: %v", err)
+		}
+		return append([]events.Process{}, list...)
+	}
 	if r.live == nil || a.Processes == nil {
 		return []events.Process{}
 	}

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/scidex/lictor/cgroup"
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/cmd/lictor/internal/api"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
 	"github.com/scidex/lictor/watcher"
-	"github.com/spf13/cobra"
 )
 
 const waitLong = `Wait until runs have ended and are on record. For each that something forced to end one line on stderr says so, as of
@@ -109,7 +111,7 @@ func (s standing) next() waitStep {
 type waiter struct {
 	app     *App
 	l       *scope.Launcher
-	daemon  *api.Client // of a run that the daemon keeps for an ordinary user; nil: its records are read here
+	daemon  *client.Client // of a run that the daemon keeps for an ordinary user; nil: its records are read here
 	run     *events.Run
 	store   string // its keeper's
 	keeper  scope.ProcessID
@@ -121,6 +123,9 @@ type waiter struct {
 func (a *App) waitEnd(ctx context.Context, run *events.Run) (*events.Run, error) {
 	if run.State.Final() {
 		return run, nil
+	}
+	if c := a.elsewhere(); c != nil {
+		return c.Wait(ctx, run.Run)
 	}
 	w := &waiter{app: a, run: run}
 	var err error

@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/scidex/lictor/cmd/lictor/internal/api"
 	"github.com/spf13/cobra"
+
+	"github.com/scidex/lictor/cmd/lictor/client"
 )
 
 // exitActed is the exit status of `watch --once` that found something to do and did it.
@@ -37,7 +38,7 @@ something went wrong.`,
 		},
 	}
 	cmd.Flags().StringVar(&sweep, "sweep", "30s", "pause between two looks at everything, besides those that the kernel asks for")
-	cmd.Flags().StringVar(&socket, "socket", api.Path, "answer launchers and commands here (the system's daemon only), or none")
+	cmd.Flags().StringVar(&socket, "socket", client.Path, "answer launchers and commands here (the system's daemon only), or none")
 	cmd.Flags().BoolVar(&once, "once", false, "look once, act, report, exit")
 	return cmd
 }

@@ -56,7 +56,8 @@ type App struct {
 	args   []string // the command line, without argv[0]
 	handed *handed  // what the caller of `run -d` handed over; nil but in the service that launches such a run
 
-	system, user bool // flags --system and --user
+	system, user bool   // flags --system and --user
+	host         string // flag --host
 }
 
 // newApp returns the App of this process.
@@ -126,7 +127,7 @@ func (*App) hostname() string {
 
 // settle calls the hook before a listing.
 func (a *App) settle(ctx context.Context) {
-	if a.Settle == nil {
+	if a.Settle == nil || a.elsewhere() != nil {
 		return
 	}
 	if err := a.Settle(ctx, a); err != nil {

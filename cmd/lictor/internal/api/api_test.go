@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/events/eventstest"
 )
@@ -37,10 +38,17 @@ func (f *fake) Stamp(ctx context.Context) string {
 	}
 	return ""
 }
-func (f *fake) Kept(*uint32) (kept, ending int)              { return 2, 1 }
-func (f *fake) Metrics() http.Handler                        { return nil }
-func (f *fake) Ready(context.Context) error                  { return f.fail }
-func (f *fake) Launch(_ context.Context, p Peer, l *Launch) (*events.Run, bool, error) {
+func (f *fake) Kept(*uint32) (kept, ending int)                      { return 2, 1 }
+func (f *fake) Live(context.Context, *uint32) ([]client.Live, error) { return nil, f.fail }
+func (f *fake) Summary(context.Context, events.Reader, *uint32) (any, error) {
+	return map[string]int{"kills_24h": 1}, f.fail
+}
+func (f *fake) Processes(_ context.Context, r *events.Run) ([]events.Process, error) {
+	return []events.Process{{PID: 4}}, f.note("processes %s", r.Run)
+}
+func (f *fake) Metrics() http.Handler       { return nil }
+func (f *fake) Ready(context.Context) error { return f.fail }
+func (f *fake) Launch(_ context.Context, p Peer, l *client.Launch) (*events.Run, bool, error) {
 	run := eventstest.NewRun("aaaaaaaaaaaa")
 	run.Command = l.Command
 	return run, l.Key != "again", f.note("launch %v %v %q for %d", l.Command, l.Limits, l.Key, p.UID)
@@ -64,12 +72,12 @@ func (f *fake) Set(_ context.Context, _ Peer, r *events.Run, a []string) error {
 func (f *fake) Release(_ context.Context, _ Peer, r *events.Run) error {
 	return f.note("release %s", r.Run)
 }
-func (f *fake) Adopt(_ context.Context, p Peer, a *Adoption) (*events.Run, error) {
+func (f *fake) Adopt(_ context.Context, p Peer, a *client.Adoption) (*events.Run, error) {
 	return a.Run, f.note("adopt %d for %d", a.PID, p.UID)
 }
 
 // start serves a fake backend on a socket, for a caller with the given uid.
-func start(t *testing.T, uid uint32) (*fake, *Client, string) {
+func start(t *testing.T, uid uint32) (*fake, *client.Client, string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "api") // a socket's path must be short
 	if err != nil {
@@ -96,7 +104,7 @@ func start(t *testing.T, uid uint32) (*fake, *Client, string) {
 			t.Error(err)
 		}
 	})
-	return f, NewClient(path), path
+	return f, clientAt(path), path
 }
 
 type context2 = context.Context
@@ -149,7 +157,7 @@ func TestX4OwnRunsOnly(t *testing.T) {
 	}
 	grace := 3 * time.Second
 	for _, err := range []error{c.Stop(ctx, mine.Run, nil), c.Stop(ctx, mine.Run, &grace), c.Kill(ctx, mine.Run, "SIGINT"),
-		c.Set(ctx, mine.Run, []string{"TasksMax=4"}), c.Release(ctx, mine.Run), second(c.Adopt(ctx, &Adoption{PID: 7, Run: mine}))} {
+		c.Set(ctx, mine.Run, []string{"TasksMax=4"}), c.Release(ctx, mine.Run), second(c.Adopt(ctx, &client.Adoption{PID: 7, Run: mine}))} {
 		if err != nil {
 			t.Error(err)
 		}
@@ -240,7 +248,7 @@ func TestQuestsStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	begin(t, f, "cccccccccccc", 1000)
-	time.Sleep(statusAge)
+	time.Sleep(answerAge)
 	got := ask(path)
 	for _, want := range []string{`"monitored_count":1,`, `"kills_last_24h":1,`, `"recent_events":[{"api":"lictor/v1"`, `"run":"aaaaaaaaaaaa"`} {
 		if !strings.Contains(got, want) {
@@ -254,7 +262,7 @@ func TestQuestsStatus(t *testing.T) {
 		t.Errorf("the last event does not come first: %s", got)
 	}
 	f.store.Close()
-	time.Sleep(statusAge)
+	time.Sleep(answerAge)
 	if got := ask(path); !strings.Contains(got, `"monitored_count":2,`) || !strings.Contains(got, `"degraded":["the store is closed"]`) {
 		t.Errorf("without a store: %s", got)
 	}
@@ -345,19 +353,6 @@ func TestConnectionQuota(t *testing.T) {
 	}
 }
 
-func TestQueriesInURLs(t *testing.T) {
-	at := time.Date(2026, 11, 24, 1, 2, 3, 456789, time.UTC)
-	runs := events.RunQuery{Live: true, States: []events.State{"done", "killed"}, AnalysisID: "a&b=c", Command: []string{"x", "y z"},
-		Since: at, Until: at.Add(time.Hour), Limit: 7}
-	if got, err := decodeRunQuery(encodeRunQuery(runs)); err != nil || cmp.Diff(runs, got) != "" {
-		t.Errorf("%v %s", err, cmp.Diff(runs, got))
-	}
-	es := events.EventQuery{Run: "r", AnalysisID: "a", Kinds: []events.Kind{"oom"}, KillsOnly: true, Since: at, Until: at.Add(1), After: 9, Limit: 8, Host: "h&h", Last: 3}
-	if got, err := decodeEventQuery(encodeEventQuery(es)); err != nil || cmp.Diff(es, got) != "" {
-		t.Errorf("%v %s", err, cmp.Diff(es, got))
-	}
-}
-
 // TestF3: clients that send a byte now and then, or nothing, are hung up on; others are answered meanwhile.
 func TestF3SlowClients(t *testing.T) {
 	f, c, path := start(t, 1000)
@@ -400,5 +395,26 @@ func TestF3SlowClients(t *testing.T) {
 		case <-time.After(headerTime + 5*time.Second):
 			t.Fatal("a slow client is still connected")
 		}
+	}
+}
+
+func clientAt(path string) *client.Client {
+	c, err := client.New(path, "")
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+func TestQueriesInURLs(t *testing.T) {
+	at := time.Date(2026, 11, 24, 1, 2, 3, 456789, time.UTC)
+	runs := events.RunQuery{Live: true, States: []events.State{"done", "killed"}, AnalysisID: "a&b=c", Command: []string{"x", "y z"},
+		Since: at, Until: at.Add(time.Hour), Limit: 7}
+	if got, err := decodeRunQuery(client.EncodeRunQuery(runs)); err != nil || cmp.Diff(runs, got) != "" {
+		t.Errorf("%v %s", err, cmp.Diff(runs, got))
+	}
+	es := events.EventQuery{Run: "r", AnalysisID: "a", Kinds: []events.Kind{"oom"}, KillsOnly: true, Since: at, Until: at.Add(1), After: 9, Limit: 8, Host: "h&h", Last: 3}
+	if got, err := decodeEventQuery(client.EncodeEventQuery(es)); err != nil || cmp.Diff(es, got) != "" {
+		t.Errorf("%v %s", err, cmp.Diff(es, got))
 	}
 }

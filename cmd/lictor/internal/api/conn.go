@@ -2,13 +2,16 @@ package api
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/events"
 )
 
@@ -108,6 +111,37 @@ var errTooLong = errors.New("message too long")
 
 func newConn(conn net.Conn, buffered io.Reader) *Conn {
 	return &Conn{conn: conn, in: bufio.NewReaderSize(buffered, connBuffer)}
+}
+
+// Connect opens a connection on which nothing has been said yet. Absent(err) says that there is no daemon.
+func Connect(ctx context.Context, c *client.Client) (*Conn, error) {
+	conn, err := c.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return newConn(conn, conn), nil
+}
+
+// Begin says the first message and returns when the daemon listens. An error may be a *Problem.
+func (c *Conn) Begin(ctx context.Context, first FromLauncher) error {
+	text, err := json.Marshal(first)
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })()
+	const head = "POST /api/v1/keep HTTP/1.1\r\nHost: lictor\r\nConnection: Upgrade\r\nUpgrade: " + upgrade + "\r\nContent-Length: 0\r\n\r\n"
+	if _, err := c.conn.Write(append([]byte(head), append(text, '\n')...)); err != nil {
+		return err
+	}
+	answer, err := http.ReadResponse(c.in, nil)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusSwitchingProtocols {
+		return client.ReadProblem(answer)
+	}
+	return nil
 }
 
 // Close ends the connection.

@@ -12,6 +12,9 @@
 //	POST  /api/v1/runs/{run}/kill     one signal
 //	POST  /api/v1/runs/{run}/release  let it live on without limits
 //	POST  /api/v1/runs/adopt          put a running process tree into a scope
+//	GET   /api/v1/runs/{run}/processes  those of a live run
+//	GET   /api/v1/live                what the kernel says of live runs at this moment
+//	GET   /api/v1/summary             the machine, what is alive, and what ended within a day
 //	GET   /api/v1/resolve             the run that a person means
 //	GET   /api/v1/events              events (EventQuery); with Accept: text/event-stream as they happen
 //	GET   /api/v1/kills               how many kills since a time
@@ -24,6 +27,3 @@
 // Callers see and act on their own runs only; of another's they hear what they hear of one that does not exist, 404. Root and the
 // group lictor-admin see all. Errors are problem documents (RFC 9457).
 package api
-
-// Path is where the daemon of the system listens.
-const Path = "/run/lictor/api.sock"

@@ -35,7 +35,7 @@ func TestKeep(t *testing.T) {
 			}
 		}
 	}
-	conn, err := c.Connect(t.Context())
+	conn, err := Connect(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestKeepRefusesGarbage(t *testing.T) {
 		errs <- err
 	}
 	for _, text := range []string{"{{{\n", `{"offer":3}` + "\n", `{"opened":true}` + "\n" + strings.Repeat("x", maxMessage+1) + "\n"} {
-		conn, err := c.dial(t.Context())
+		conn, err := c.Dial(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

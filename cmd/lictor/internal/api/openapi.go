@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/events"
 )
 
@@ -49,7 +50,7 @@ func (s *Server) describe() object {
 		"openapi": "3.1.0",
 		"info": object{"title": "lictor", "version": events.API, "description": "Who the caller is, the kernel says (SO_PEERCRED). " +
 			"Callers see and act on their own runs; root and the group " + AdminGroup + " on all. Changes are additive."},
-		"servers": []object{{"url": "http://lictor", "description": "over the unix socket " + Path}},
+		"servers": []object{{"url": "http://lictor", "description": "over the unix socket " + client.Path}},
 		"paths":   paths,
 		"components": object{"schemas": object{"Problem": object{
 			"type": "object", "description": "RFC 9457", "required": []string{"type", "title", "status", "detail"},

@@ -29,6 +29,14 @@ const AdminGroup = "lictor-admin"
 // All reports whether the peer may see the runs of all users, and do something to them.
 func (p Peer) All() bool { return p.UID == 0 || p.Admin }
 
+// only is whose runs the peer may see, nil for all.
+func (p Peer) only() *uint32 {
+	if p.All() {
+		return nil
+	}
+	return &p.UID
+}
+
 // peerOf asks the kernel who connected, with which groups (SO_PEERGROUPS, since Linux 4.13).
 func peerOf(conn *net.UnixConn, admins *adminGroup) (p Peer, err error) {
 	raw, err := conn.SyscallConn()

@@ -5,24 +5,16 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/events"
 )
 
-// Problem is an error as the daemon tells it: a problem document of RFC 9457 with what lictor's own errors have besides.
-type Problem struct { //nolint:errname // the RFC's word
-	Type     string `json:"type"`  // about:blank: Title says it all
-	Title    string `json:"title"` // of Status
-	Status   int    `json:"status"`
-	Detail   string `json:"detail"`
-	Hint     string `json:"hint,omitempty"`      // what helps
-	ExitCode int    `json:"exit_code,omitempty"` // that a command should end with
-}
-
-func (p *Problem) Error() string { return p.Detail }
+// Problem is an error as callers are told it.
+type Problem = client.Problem
 
 // NewProblem returns a problem of an HTTP status.
 func NewProblem(status int, detail, hint string) *Problem {
-	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: detail, Hint: hint}
+	return client.NewProblem(status, detail, hint)
 }
 
 // problemOf is err as a problem. What no caller can do anything about is a 500.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/events"
 )
 
@@ -12,20 +13,6 @@ import (
 
 // maxRows bounds one answer; a caller with more asks again from where it ended.
 const maxRows = 10000
-
-type eventsAnswer struct {
-	Events   []events.Event `json:"events"`
-	Ordinals []int          `json:"ordinals"` // of the events; not part of their JSON
-	Cursor   int64          `json:"cursor"`
-}
-
-type countAnswer struct {
-	Runs int `json:"runs"`
-}
-
-type killsAnswer struct {
-	Kills int `json:"kills"`
-}
 
 // store is what the caller may see.
 func (s *Server) store(r *http.Request, p Peer) (events.Reader, error) {
@@ -58,7 +45,7 @@ func (s *Server) runs(r *http.Request, p Peer) (any, error) {
 	}
 	if r.URL.Query().Get("count") == "true" {
 		n, err := store.Count(r.Context(), q)
-		return countAnswer{n}, err
+		return client.CountAnswer{Runs: n}, err
 	}
 	if q.Limit <= 0 || q.Limit > maxRows {
 		q.Limit = maxRows
@@ -87,7 +74,7 @@ func (s *Server) events(r *http.Request, p Peer) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer := eventsAnswer{Cursor: q.After}
+	answer := client.EventsAnswer{Cursor: q.After}
 	q.Cursor = &answer.Cursor
 	switch {
 	case q.Limit > 0 || q.Last == 0 && q.After > 0: // a page
@@ -116,5 +103,27 @@ func (s *Server) kills(r *http.Request, p Peer) (any, error) {
 		return nil, err
 	}
 	n, err := store.KillsSince(r.Context(), since)
-	return killsAnswer{n}, err
+	return client.KillsAnswer{Kills: n}, err
+}
+
+func (s *Server) live(r *http.Request, p Peer) (any, error) {
+	list, err := s.backend.Live(r.Context(), p.only())
+	return append([]client.Live{}, list...), err
+}
+
+func (s *Server) summary(r *http.Request, p Peer) (any, error) {
+	store, err := s.store(r, p)
+	if err != nil {
+		return nil, err
+	}
+	return s.backend.Summary(r.Context(), store, p.only())
+}
+
+func (s *Server) processes(r *http.Request, p Peer) (any, error) {
+	run, err := s.find(r, p)
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.backend.Processes(r.Context(), run)
+	return append([]events.Process{}, list...), err
 }

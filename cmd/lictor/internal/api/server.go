@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/events"
 )
 
@@ -30,11 +31,16 @@ type Backend interface {
 	Kept(uid *uint32) (kept, ending int)
 
 	// Launch starts a run as the caller. It is not fresh if an earlier request with the same key has started it.
-	Launch(ctx context.Context, peer Peer, l *Launch) (run *events.Run, fresh bool, err error)
+	Launch(ctx context.Context, peer Peer, l *client.Launch) (run *events.Run, fresh bool, err error)
 	// Ready says why no more runs can be kept and recorded, nil if they can.
 	Ready(ctx context.Context) error
 	// Metrics answers GET /metrics; nil is 404.
 	Metrics() http.Handler
+
+	// Live is what is alive of a user, nil for all.
+	Live(ctx context.Context, uid *uint32) ([]client.Live, error)
+	// Summary is the machine, and the runs of a user, nil for all, in numbers.
+	Summary(ctx context.Context, store events.Reader, uid *uint32) (any, error)
 
 	// The methods below are called for runs that the caller may see.
 
@@ -42,14 +48,8 @@ type Backend interface {
 	Kill(ctx context.Context, peer Peer, run *events.Run, signal string) error
 	Set(ctx context.Context, peer Peer, run *events.Run, assignments []string) error
 	Release(ctx context.Context, peer Peer, run *events.Run) error
-	Adopt(ctx context.Context, peer Peer, a *Adoption) (*events.Run, error)
-}
-
-// Adoption describes a process that is to be put into a scope.
-type Adoption struct {
-	PID        int         `json:"pid"`
-	Run        *events.Run `json:"run"` // its limits and names
-	Properties []string    `json:"properties,omitempty"`
+	Processes(ctx context.Context, run *events.Run) ([]events.Process, error)
+	Adopt(ctx context.Context, peer Peer, a *client.Adoption) (*events.Run, error)
 }
 
 // Server serves the API on one socket.
@@ -58,7 +58,7 @@ type Server struct {
 	http    *http.Server
 	refused atomic.Uint64
 	tell    *slog.Logger
-	status  statuses
+	answers answers
 	streams streams
 	closing chan struct{} // closed by Close
 }
@@ -76,7 +76,7 @@ const (
 
 // NewServer returns a server.
 func NewServer(b Backend, log *slog.Logger) *Server {
-	s := &Server{backend: b, tell: log, status: statuses{last: map[string]agedStatus{}},
+	s := &Server{backend: b, tell: log, answers: answers{last: map[string]agedAnswer{}},
 		streams: streams{views: map[string]*view{}}, closing: make(chan struct{})}
 	s.http = &http.Server{Handler: s.routes(), MaxHeaderBytes: maxHeader, ReadHeaderTimeout: headerTime, ReadTimeout: bodyTime,
 		IdleTimeout: idleTime, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -120,7 +120,7 @@ func (s *Server) table() []route {
 	list, stream := s.answer(s.events), http.HandlerFunc(s.stream)
 	routes := []route{
 		{"POST", "/api/v1/keep", "A launcher hands its run over; the connection becomes another protocol", nil, "", http.HandlerFunc(s.keep)},
-		{"GET", "/api/quests/status", "The section of the old watchdog: counts, and the last events", nil, "", http.HandlerFunc(s.quests)},
+		{"GET", "/api/quests/status", "The section of the old watchdog: counts, and the last events", nil, "", s.recent("quests", s.quests)},
 		{"GET", "/api/v1/runs", "Run records, newest first", runParameters, "", s.answer(s.runs)},
 		{"POST", "/api/v1/runs", "Start a command as the caller, inside limits; a header Idempotency-Key makes it safe to ask again", nil,
 			"command: list; env: object; cwd; limits: memory_max, runtime_max, …; analysis_id; name; labels: object; properties: list of NAME=VALUE",
@@ -133,6 +133,9 @@ func (s *Server) table() []route {
 			return s.backend.Release(r.Context(), p, run)
 		}))},
 		{"POST", "/api/v1/runs/adopt", "Put a running process tree into a scope", nil, "pid: number; run: its limits and names; properties: list of NAME=VALUE", s.answer(s.adopt)},
+		{"GET", "/api/v1/runs/{run}/processes", "The processes of a live run", nil, "", s.answer(s.processes)},
+		{"GET", "/api/v1/live", "What the kernel says of live runs at this moment", nil, "", s.recent("live", s.live)},
+		{"GET", "/api/v1/summary", "The machine, what is alive, and what ended within a day", nil, "", s.recent("summary", s.summary)},
 		{"GET", "/api/v1/resolve", "The run that a person means", []parameter{{"name", "an id, a prefix of one, an analysis id or a name"}}, "", s.answer(s.resolve)},
 		{"GET", "/api/v1/events", "Events, oldest first; with Accept: text/event-stream as they happen, from Last-Event-ID on", eventParameters, "",
 			http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -184,7 +187,7 @@ func (s *Server) kill(r *http.Request, p Peer, run *events.Run) error {
 }
 
 func (s *Server) adopt(r *http.Request, p Peer) (any, error) {
-	var a Adoption
+	var a client.Adoption
 	if err := readBody(r, &a); err != nil {
 		return nil, err
 	}

@@ -7,97 +7,86 @@ import (
 	"sync"
 	"time"
 
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/events"
 )
 
-// questsStatus is the section that the old watchdog had in the status of the platform, field for field.
-type questsStatus struct {
-	Watchdog watchdogStatus `json:"watchdog"`
-	// Degraded says what could not be found out; then there are zeros above.
-	Degraded []string `json:"degraded,omitempty"`
-}
+const recentEvents = 20
 
-type watchdogStatus struct {
-	MonitoredCount int            `json:"monitored_count"`
-	GraceCount     int            `json:"grace_count"`
-	KillsLast24h   int            `json:"kills_last_24h"`
-	RecentEvents   []events.Event `json:"recent_events"` // the last first
-}
+// answerAge is how old an answer may be that takes a look at everything: many ask for it, some of them all the time.
+const answerAge = 500 * time.Millisecond
 
-const (
-	recentEvents = 20
-	// statusAge is how old a status may be: many ask for it, some of them all the time.
-	statusAge = 500 * time.Millisecond
-)
-
-// statuses keeps the last status of each viewOf.
-type statuses struct {
+// answers keeps the last answers, of each viewOf.
+type answers struct {
 	mu   sync.Mutex
-	last map[string]agedStatus
+	last map[string]agedAnswer
 }
 
-type agedStatus struct {
+type agedAnswer struct {
 	at   time.Time
 	body []byte
 }
 
-// quests answers GET /api/quests/status. It never fails: what is not known is said in it.
-func (s *Server) quests(w http.ResponseWriter, r *http.Request) {
-	body, err := s.recentStatus(r)
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
-	if err != nil {
-		writeProblem(w, err)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(body) // without the lock: nobody waits for who does not read
+// recent answers with what is at most answerAge old.
+func (s *Server) recent(what string, look func(r *http.Request, p Peer) (any, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := s.recentAnswer(r, what, look)
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
+		if err != nil {
+			writeProblem(w, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(body) // without the lock: nobody waits for who does not read
+	})
 }
 
-// recentStatus is what the caller may see, at most statusAge old.
-func (s *Server) recentStatus(r *http.Request) ([]byte, error) {
+func (s *Server) recentAnswer(r *http.Request, what string, look func(r *http.Request, p Peer) (any, error)) ([]byte, error) {
 	p := peerFrom(r.Context())
-	s.status.mu.Lock()
-	defer s.status.mu.Unlock() // who asks at the same moment waits for one answer
-	key := viewOf(p)
-	if have, ok := s.status.last[key]; ok && time.Since(have.at) < statusAge {
+	s.answers.mu.Lock()
+	defer s.answers.mu.Unlock() // who asks at the same moment waits for one answer
+	key := viewOf(p) + " " + what
+	if have, ok := s.answers.last[key]; ok && time.Since(have.at) < answerAge {
 		return have.body, nil
 	}
-	body, err := json.Marshal(s.questsStatus(r, p))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), lookTime) // the answer is for others, too
+	defer cancel()
+	answer, err := look(r.WithContext(ctx), p)
+	if err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(answer)
 	if err != nil {
 		return nil, err
 	}
 	body = append(body, '\n')
-	if len(s.status.last) >= connsPerUser { // of more users than there are
-		clear(s.status.last)
+	if len(s.answers.last) >= connsPerUser { // of more users than there are
+		clear(s.answers.last)
 	}
-	s.status.last[key] = agedStatus{time.Now(), body}
+	s.answers.last[key] = agedAnswer{time.Now(), body}
 	return body, nil
 }
 
-// statusTime bounds the look at the store.
-const statusTime = 5 * time.Second
+// lookTime bounds the look at everything.
+const lookTime = 5 * time.Second
 
-func (s *Server) questsStatus(r *http.Request, p Peer) (st questsStatus) {
-	var uid *uint32
-	if !p.All() {
-		uid = &p.UID
-	}
-	st.Watchdog.MonitoredCount, st.Watchdog.GraceCount = s.backend.Kept(uid)
+// quests answers GET /api/quests/status. It never fails: what is not known is said in it.
+func (s *Server) quests(r *http.Request, p Peer) (any, error) {
+	var st client.Status
+	st.Watchdog.MonitoredCount, st.Watchdog.GraceCount = s.backend.Kept(p.only())
 	st.Watchdog.RecentEvents = []events.Event{}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), statusTime) // the answer is for others, too
-	defer cancel()
 	store, err := s.store(r, p)
 	if err == nil {
-		err = st.Watchdog.read(ctx, store)
+		err = readStatus(r.Context(), &st.Watchdog, store)
 	}
 	if err != nil {
 		st.Degraded = append(st.Degraded, err.Error())
 	}
-	return st
+	return st, nil
 }
 
-// read fills in what the store knows; that of live runs includes those that others keep.
-func (w *watchdogStatus) read(ctx context.Context, store events.Reader) error {
+// readStatus fills in what the store knows; that of live runs includes those that others keep.
+func readStatus(ctx context.Context, w *client.WatchdogStatus, store events.Reader) error {
 	live, err := store.Count(ctx, events.RunQuery{Live: true})
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package api
+package client
 
 import (
 	"context"
@@ -35,21 +35,21 @@ func found(run *events.Run, err error) (*events.Run, error) {
 }
 
 func (s remoteStore) Runs(ctx context.Context, q events.RunQuery) (list []*events.Run, err error) {
-	return list, s.c.call(ctx, http.MethodGet, "/api/v1/runs", encodeRunQuery(q), nil, &list)
+	return list, s.c.call(ctx, http.MethodGet, "/api/v1/runs", EncodeRunQuery(q), nil, &list)
 }
 
 // Count implements events.Store.
 func (s remoteStore) Count(ctx context.Context, q events.RunQuery) (int, error) {
-	var answer countAnswer
-	v := encodeRunQuery(q)
+	var answer CountAnswer
+	v := EncodeRunQuery(q)
 	v.Set("count", "true")
 	err := s.c.call(ctx, http.MethodGet, "/api/v1/runs", v, nil, &answer)
 	return answer.Runs, err
 }
 
 func (s remoteStore) Events(ctx context.Context, q events.EventQuery) ([]events.Event, error) {
-	var answer eventsAnswer
-	if err := s.c.call(ctx, http.MethodGet, "/api/v1/events", encodeEventQuery(q), nil, &answer); err != nil {
+	var answer EventsAnswer
+	if err := s.c.call(ctx, http.MethodGet, "/api/v1/events", EncodeEventQuery(q), nil, &answer); err != nil {
 		return nil, err
 	}
 	if q.Cursor != nil {
@@ -62,7 +62,24 @@ func (s remoteStore) Events(ctx context.Context, q events.EventQuery) ([]events.
 }
 
 func (s remoteStore) KillsSince(ctx context.Context, t time.Time) (int, error) {
-	var answer killsAnswer
+	var answer KillsAnswer
 	err := s.c.call(ctx, http.MethodGet, "/api/v1/kills", url.Values{"since": {t.UTC().Format(time.RFC3339Nano)}}, nil, &answer)
 	return answer.Kills, err
+}
+
+// EventsAnswer is what GET /api/v1/events answers.
+type EventsAnswer struct {
+	Events   []events.Event `json:"events"`
+	Ordinals []int          `json:"ordinals"` // of the events; not part of their JSON
+	Cursor   int64          `json:"cursor"`
+}
+
+// CountAnswer is what GET /api/v1/runs?count=true answers.
+type CountAnswer struct {
+	Runs int `json:"runs"`
+}
+
+// KillsAnswer is what GET /api/v1/kills answers.
+type KillsAnswer struct {
+	Kills int `json:"kills"`
 }
