@@ -25,7 +25,7 @@ esac
 # files calls $1 with the place and the source of each file that is a copy, and completions with the place and the shell of
 # each completion. Install and uninstall go through the same lists.
 files() {
-	for unit in lictor.service lictor-forward.service lictor.socket lictor.slice; do "$1" "$systemd/system/$unit" "$here/$unit"; done
+	for unit in lictor.service lictor-forward.service lictor.socket lictor-http.socket lictor.slice; do "$1" "$systemd/system/$unit" "$here/$unit"; done
 	for unit in lictor.service lictor-forward.service; do "$1" "$systemd/user/$unit" "$here/user/$unit"; done
 	"$1" "$systemd/user/lictor.slice" "$here/lictor.slice"
 	"$1" "$systemd/catalog/lictor.catalog" "$here/lictor.catalog"
@@ -96,7 +96,7 @@ install() {
 uninstall() {
 	if booted; then
 		systemctl -q --global disable lictor.service 2>/dev/null || :
-		systemctl -q disable --now lictor.service lictor.socket 2>/dev/null || :
+		systemctl -q disable --now lictor.service lictor.socket lictor-http.socket 2>/dev/null || :
 	fi
 	rm -f "$DESTDIR$bin"
 	{ files place && completions place; } | xargs -d '\n' rm -f

@@ -36,6 +36,8 @@ func commands(app *App) []*cobra.Command {
 		newSetCommand(app),
 		newWatchCommand(app),
 		newTreeCommand(app),
+		newDashboardCommand(app),
+		newTokenCommand(app),
 		newDoctorCommand(app),
 		newDBCommand(app),
 		newExportCommand(app),

@@ -71,7 +71,7 @@ const (
 const daemonGC = 50
 
 // watch runs the daemon until it is told to end.
-func (a *App) watch(ctx context.Context, sweep time.Duration, socket string) error {
+func (a *App) watch(ctx context.Context, sweep time.Duration, at listening) error {
 	debug.SetGCPercent(daemonGC)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -87,7 +87,7 @@ func (a *App) watch(ctx context.Context, sweep time.Duration, socket string) err
 	defer lock.Close()
 	d := a.newDaemon(l, sweep)
 	defer d.close()
-	return d.run(ctx, socket)
+	return d.run(ctx, at)
 }
 
 // lockWatch makes sure that one daemon at a time works on a state directory.
@@ -138,7 +138,7 @@ func (d *daemon) close() {
 }
 
 // run is the daemon's loop. It never waits for anything but the next thing to do.
-func (d *daemon) run(ctx context.Context, socket string) error {
+func (d *daemon) run(ctx context.Context, at listening) error {
 	if _, err := d.settler.recorder(""); err != nil { // a store that cannot be opened is said now, not at the first end
 		return err
 	}
@@ -148,7 +148,7 @@ func (d *daemon) run(ctx context.Context, socket string) error {
 	defer d.workers.Wait()
 	d.followFleet(ctx)
 	d.sweep(ctx, true)
-	if err := d.serve(ctx, socket); err != nil {
+	if err := d.serve(ctx, at); err != nil {
 		return err
 	}
 	d.log.Info("watching", "manager", d.app.Mode(), "runs", d.fleet.Len())

@@ -28,41 +28,95 @@ type backend struct {
 	ctx context.Context //nolint:containedctx // of the daemon: conversations end with it
 }
 
-// serve answers on the socket until the daemon ends. Nobody listens for a user's own daemon: its launchers keep their runs
-// themselves.
-func (d *daemon) serve(ctx context.Context, path string) error {
-	if d.app.Mode() != ModeSystem || path == noSocket {
+// serve answers on the socket, and on TCP where that is wanted, until the daemon ends. Nobody listens for a user's own daemon: its
+// launchers keep their runs themselves.
+func (d *daemon) serve(ctx context.Context, at listening) error {
+	if d.app.Mode() != ModeSystem {
 		return nil
 	}
-	l, err := listen(path)
+	unix, tcp, err := at.listen()
 	if err != nil {
 		return err
 	}
-	server := api.NewServer(&backend{d, ctx}, d.log)
-	d.workers.Go(func() {
-		if err := server.Serve(l); err != nil {
-			d.log.Error("nobody can be answered any more", "error", err)
-		}
-	})
-	context.AfterFunc(ctx, server.Close)
+	b := &backend{d, ctx}
+	server := api.NewServer(b, nil, d.log)
 	d.refused = server.Refused
-	d.log.Info("listening", "socket", l.Addr().String())
+	context.AfterFunc(ctx, server.Close)
+	answer := func(address net.Addr, serve func() error) {
+		d.log.Info("listening", "at", address.String())
+		d.workers.Go(func() {
+			if err := serve(); err != nil {
+				d.log.Error("nobody can be answered any more", "at", address.String(), "error", err)
+			}
+		})
+	}
+	if len(tcp) > 0 {
+		tokens, err := d.app.openTokens()
+		if err != nil {
+			return err
+		}
+		for _, l := range tcp {
+			answer(l.Addr(), func() error { return server.ServeTCP(l, tokens) })
+		}
+	}
+	if unix != nil {
+		answer(unix.Addr(), func() error { return server.Serve(unix) })
+	}
 	return nil
 }
 
-// listen takes the socket that systemd has passed (sd_listen_fds(3)), else makes one. That of a dead daemon gives way, that of
-// one that lives (for another state directory) does not.
-func listen(path string) (*net.UnixListener, error) {
+func (a *App) openTokens() (*api.Tokens, error) {
+	dir, err := a.StateDir()
+	if err != nil {
+		return nil, err
+	}
+	return api.OpenTokens(filepath.Join(dir, "tokens.json"))
+}
+
+// listening is where the daemon answers: besides what systemd passes.
+type listening struct {
+	socket string // path, or noSocket
+	tcp    string // address of the loopback interface, or none
+}
+
+// listen takes the sockets that systemd has passed (sd_listen_fds(3)), else makes them.
+func (at listening) listen() (unix *net.UnixListener, tcp []net.Listener, err error) {
 	passed, err := activation.Listeners()
 	if err != nil {
-		return nil, fmt.Errorf("sockets of systemd: %w", err)
+		return nil, nil, fmt.Errorf("sockets of systemd: %w", err)
 	}
 	for _, l := range passed {
-		if u, ok := l.(*net.UnixListener); ok {
-			u.SetUnlinkOnClose(false) // it is systemd's
-			return u, nil
+		switch l := l.(type) {
+		case *net.UnixListener:
+			l.SetUnlinkOnClose(false) // it is systemd's
+			unix = l
+		case *net.TCPListener:
+			tcp = append(tcp, l)
 		}
 	}
+	if unix == nil && at.socket != noSocket {
+		if unix, err = listen(at.socket); err != nil {
+			return nil, nil, err
+		}
+	}
+	if at.tcp != "" {
+		l, err := net.Listen("tcp", at.tcp)
+		if err != nil {
+			return nil, nil, withHint(fmt.Errorf("listen: %w", err), "lictor watch --listen 127.0.0.1:7717")
+		}
+		tcp = append(tcp, l)
+	}
+	for _, l := range tcp {
+		if a := l.Addr().(*net.TCPAddr); !a.IP.IsLoopback() {
+			return nil, nil, withHint(fmt.Errorf("listen %s: not an address of the loopback interface", a),
+				"127.0.0.1 or ::1; a tunnel (ssh -L) or a proxy with TLS makes it reachable from elsewhere")
+		}
+	}
+	return unix, tcp, nil
+}
+
+// listen makes a socket. That of a dead daemon gives way, that of one that lives (for another state directory) does not.
+func listen(path string) (*net.UnixListener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
 	}

@@ -14,7 +14,8 @@ const exitActed = 3
 
 func newWatchCommand(app *App) *cobra.Command {
 	var once bool
-	var sweep, socket string
+	var sweep string
+	var at listening
 	cmd := &cobra.Command{
 		Use:   "watch [--once]",
 		Short: "Look after every run that nobody else keeps",
@@ -34,11 +35,12 @@ something went wrong.`,
 			if err != nil || infinite || pause < minSweep {
 				return errors.Join(err, withHint(usageError("sweep %q: must be a time of at least 1s", sweep), "write it like 30s"))
 			}
-			return app.watch(cmd.Context(), pause, socket)
+			return app.watch(cmd.Context(), pause, at)
 		},
 	}
 	cmd.Flags().StringVar(&sweep, "sweep", "30s", "pause between two looks at everything, besides those that the kernel asks for")
-	cmd.Flags().StringVar(&socket, "socket", client.Path, "answer launchers and commands here (the system's daemon only), or none")
+	cmd.Flags().StringVar(&at.socket, "socket", client.Path, "answer launchers and commands here (the system's daemon only), or none")
+	cmd.Flags().StringVar(&at.tcp, "listen", "", "answer programs with a token and browsers at this `address`, too: 127.0.0.1:7717")
 	cmd.Flags().BoolVar(&once, "once", false, "look once, act, report, exit")
 	return cmd
 }

@@ -90,7 +90,7 @@ func start(t *testing.T, uid uint32) (*fake, *client.Client, string) {
 		t.Fatal(err)
 	}
 	f := &fake{store: &eventstest.Memory{}}
-	s := NewServer(f, slog.New(slog.DiscardHandler))
+	s := NewServer(f, nil, slog.New(slog.DiscardHandler))
 	context := s.http.ConnContext
 	s.http.ConnContext = func(ctx context2, c net.Conn) context2 {
 		c.(*peerConn).peer.UID = uid

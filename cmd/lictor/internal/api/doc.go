@@ -1,5 +1,5 @@
 // Package api is how programs talk to the daemon: HTTP/1.1 on a unix socket, on which the kernel says who is at the other end
-// (SO_PEERCRED, unix(7)); nothing that a caller writes can change that.
+// (SO_PEERCRED, unix(7)); nothing that a caller writes can change that. On TCP, loopback only, a token says it.
 //
 // It is transport only. What is done, and whether the caller may, is the business of the Backend.
 //
@@ -19,6 +19,8 @@
 //	GET   /api/v1/events              events (EventQuery); with Accept: text/event-stream as they happen
 //	GET   /api/v1/kills               how many kills since a time
 //	GET   /api/quests/status          the section of the old watchdog
+//	POST  /api/v1/login               an address at which a browser is logged in
+//	…     /api/v1/tokens              what says over TCP who calls
 //	GET   /metrics                    for Prometheus: numbers of all users together
 //	GET   /healthz                    the daemon answers
 //	GET   /readyz                     it can keep and record one more run

@@ -13,7 +13,7 @@ import (
 
 // The description names everything that is served, and the package comment too.
 func TestDescription(t *testing.T) {
-	s := NewServer(&fake{store: &eventstest.Memory{}}, slog.New(slog.DiscardHandler))
+	s := NewServer(&fake{store: &eventstest.Memory{}}, nil, slog.New(slog.DiscardHandler))
 	w := httptest.NewRecorder()
 	s.routes().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/openapi.json", nil))
 	var doc struct {
@@ -49,7 +49,7 @@ func TestDescription(t *testing.T) {
 
 func TestReady(t *testing.T) {
 	f := &fake{store: &eventstest.Memory{}}
-	s := NewServer(f, slog.New(slog.DiscardHandler))
+	s := NewServer(f, nil, slog.New(slog.DiscardHandler))
 	ask := func() int {
 		w := httptest.NewRecorder()
 		s.routes().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))

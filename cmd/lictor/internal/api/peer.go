@@ -16,11 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Peer is who is at the other end of a connection, as the kernel says.
+// Peer is who is at the other end of a connection, as the kernel says, or a token.
 type Peer struct {
 	PID      int
 	UID, GID uint32
 	Admin    bool // it is in the group AdminGroup
+	TCP      bool // not the kernel says so, but a token: PID is 0
+
+	token string // id of that
 }
 
 // AdminGroup is the group of those who see and stop the runs of all users.

@@ -10,7 +10,7 @@ import (
 )
 
 // Problem is an error as callers are told it.
-type Problem = client.Problem
+type Problem = client.Problem //nolint:errname // as there
 
 // NewProblem returns a problem of an HTTP status.
 func NewProblem(status int, detail, hint string) *Problem {

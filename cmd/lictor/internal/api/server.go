@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -52,15 +53,31 @@ type Backend interface {
 	Adopt(ctx context.Context, peer Peer, a *client.Adoption) (*events.Run, error)
 }
 
-// Server serves the API on one socket.
+// Pages are what a person sees in a browser.
+type Pages interface {
+	// Routes returns the pages by pattern of http.ServeMux. Who calls is in the context of a request: PeerOf.
+	Routes() map[string]http.Handler
+	// Unknown answers a browser that is not logged in.
+	Unknown(w http.ResponseWriter, r *http.Request)
+}
+
+// Server serves the API on a socket, and on TCP.
 type Server struct {
-	backend Backend
-	http    *http.Server
-	refused atomic.Uint64
-	tell    *slog.Logger
-	answers answers
-	streams streams
-	closing chan struct{} // closed by Close
+	backend  Backend
+	pages    Pages // nil: none
+	http     *http.Server
+	tcp      *http.Server
+	tcpRoom  chan struct{}
+	refused  atomic.Uint64
+	tell     *slog.Logger
+	answers  answers
+	streams  streams
+	accounts accounts
+	closing  chan struct{} // closed by Close
+
+	mu        sync.Mutex
+	tokens    *Tokens  // nil: nobody listens on TCP
+	addresses []string // of TCP
 }
 
 // The limits of what callers can cost.
@@ -74,17 +91,34 @@ const (
 	connsPerUser = 1024 // one for each live run among them
 )
 
-// NewServer returns a server.
-func NewServer(b Backend, log *slog.Logger) *Server {
-	s := &Server{backend: b, tell: log, answers: answers{last: map[string]agedAnswer{}},
+// NewServer returns a server. Without pages there are none.
+func NewServer(b Backend, pages Pages, log *slog.Logger) *Server {
+	s := &Server{backend: b, pages: pages, tell: log, tcpRoom: make(chan struct{}, connsOnTCP), accounts: accounts{known: map[uint32]account{}},
+		answers: answers{last: map[string]agedAnswer{}},
 		streams: streams{views: map[string]*view{}}, closing: make(chan struct{})}
-	s.http = &http.Server{Handler: s.routes(), MaxHeaderBytes: maxHeader, ReadHeaderTimeout: headerTime, ReadTimeout: bodyTime,
-		IdleTimeout: idleTime, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, peerKey{}, c.(*peerConn).peer)
-		}}
+	routes := s.routes()
+	s.http, s.tcp = newHTTP(routes, log), newHTTP(s.guard(routes), log)
+	s.http.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return context.WithValue(ctx, peerKey{}, c.(*peerConn).peer)
+	}
 	return s
 }
+
+func newHTTP(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{Handler: h, MaxHeaderBytes: maxHeader, ReadHeaderTimeout: headerTime, ReadTimeout: bodyTime,
+		IdleTimeout: idleTime, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+}
+
+// PeerOf is who calls.
+func PeerOf(r *http.Request) Peer { return peerFrom(r.Context()) }
+
+// StoreOf is what the caller may see.
+func (s *Server) StoreOf(r *http.Request) (events.Reader, error) {
+	return s.store(r, peerFrom(r.Context()))
+}
+
+// Refuse counts a connection that was closed unheard.
+func (s *Server) Refuse() { s.refused.Add(1) }
 
 // Refused says how many connections were closed unheard.
 func (s *Server) Refused() uint64 { return s.refused.Load() }
@@ -102,6 +136,7 @@ func (s *Server) Serve(l *net.UnixListener) error {
 func (s *Server) Close() {
 	close(s.closing)
 	_ = s.http.Close()
+	_ = s.tcp.Close()
 }
 
 func (s *Server) routes() http.Handler {
@@ -109,6 +144,13 @@ func (s *Server) routes() http.Handler {
 	for _, r := range s.table() {
 		mux.Handle(r.method+" "+r.path, r.handler)
 	}
+	if s.pages != nil {
+		for pattern, h := range s.pages.Routes() {
+			mux.Handle(pattern, h)
+		}
+	}
+	mux.HandleFunc("GET /login", s.redeem)
+	mux.HandleFunc("POST /logout", s.logout)
 	mux.Handle("/", s.answer(func(r *http.Request, _ Peer) (any, error) {
 		return nil, NewProblem(http.StatusNotFound, "no such resource: "+r.Method+" "+r.URL.Path, "GET /openapi.json lists them")
 	}))
@@ -146,6 +188,10 @@ func (s *Server) table() []route {
 				list.ServeHTTP(w, r)
 			})},
 		{"GET", "/api/v1/kills", "How many kills there were", []parameter{{"since", "RFC 3339; a day ago without it"}}, "", s.answer(s.kills)},
+		{"POST", "/api/v1/login", "An address at which a browser is logged in as the caller, once", nil, "", s.answer(s.login)},
+		{"GET", "/api/v1/tokens", "The caller's tokens, without their secrets", nil, "", s.answer(s.listTokens)},
+		{"POST", "/api/v1/tokens", "Make a token, which says over TCP who calls", nil, "name; valid_seconds: number", s.answer(s.createToken)},
+		{"DELETE", "/api/v1/tokens/{id}", "Revoke a token", nil, "", s.answer(s.revokeToken)},
 		{"GET", "/healthz", "The daemon answers", nil, "", s.answer(func(*http.Request, Peer) (any, error) { return map[string]string{"status": "ok"}, nil })},
 		{"GET", "/readyz", "The daemon can keep and record one more run", nil, "", s.answer(s.ready)},
 		{"GET", "/openapi.json", "This", nil, "", s.answer(func(*http.Request, Peer) (any, error) { return s.describe(), nil })},
@@ -253,6 +299,10 @@ func (s *Server) act(do func(*http.Request, Peer, *events.Run) error) func(*http
 
 // keep hands the connection of a launcher to the backend.
 func (s *Server) keep(w http.ResponseWriter, r *http.Request) {
+	if peerFrom(r.Context()).TCP {
+		writeProblem(w, NewProblem(http.StatusForbidden, "a launcher hands its run over on the unix socket only", "POST /api/v1/runs"))
+		return
+	}
 	if r.Header.Get("Upgrade") != upgrade {
 		writeProblem(w, NewProblem(http.StatusUpgradeRequired, "keep: the connection must be upgraded to "+upgrade, "lictor run does it"))
 		return

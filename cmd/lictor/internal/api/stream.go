@@ -226,7 +226,7 @@ func (v *view) next(ctx context.Context, after place) (list []frame, to place, m
 			return nil, after, nil, err
 		}
 		list = slices.DeleteFunc(list, func(f frame) bool { return f.position > last }) // nobody is ahead of the view
-		to.position = since                                                           // if there is nothing, it is forgotten
+		to.position = since                                                             // if there is nothing, it is forgotten
 		if n := len(list); n > 0 {
 			to.position = list[n-1].position
 		}

@@ -218,3 +218,32 @@ func TestStreamStalled(t *testing.T) {
 		t.Errorf("the stalled one: %d bytes, %v, want less than everything and the end", len(rest), err)
 	}
 }
+
+// The client's Wait returns with the end, whenever that comes.
+func TestWait(t *testing.T) {
+	f, c, _ := start(t, 0)
+	run := begin(t, f, "aaaaaaaaaaaa", 1000)
+	type result struct {
+		run *events.Run
+		err error
+	}
+	waited := make(chan result, 1)
+	go func() {
+		r, err := c.Wait(t.Context(), run.Run)
+		waited <- result{r, err}
+	}()
+	time.Sleep(2 * streamPoll)
+	ended, e := eventstest.Ended(run)
+	if err := f.store.End(t.Context(), ended, e); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-waited; got.err != nil || got.run.State != ended.State {
+		t.Errorf("%+v, %v", got.run, got.err)
+	}
+	if r, err := c.Wait(t.Context(), run.Run); err != nil || r.State != ended.State {
+		t.Errorf("of one that has ended: %+v, %v", r, err)
+	}
+	if _, err := c.Wait(t.Context(), "bbbbbbbbbbbb"); !errors.Is(err, events.ErrNotFound) {
+		t.Errorf("of none: %v", err)
+	}
+}
