@@ -93,6 +93,21 @@ type OOMDetail struct {
 	Terminal   bool     `json:"terminal"` // the run ended with this kill
 }
 
+// EndedDetail is the detail of an ended event.
+type EndedDetail struct {
+	By   string `json:"by"`
+	Exit *Exit  `json:"exit"`
+	OOM  OOM    `json:"oom"`
+	// BlackBox is what a killed run held before its end, where a daemon watched. Nil is not known.
+	BlackBox *BlackBox `json:"black_box,omitempty"`
+}
+
+// BlackBox are readings of memory.current, every second while it moved.
+type BlackBox struct {
+	Seconds     []float64 `json:"seconds"` // relative to the end: 0 or less
+	MemoryBytes []uint64  `json:"memory_bytes"`
+}
+
 // IntentDetail is the detail of an intent event: who is about to do what, and on whose word.
 type IntentDetail struct {
 	Action string  `json:"action"`           // stop, kill, signal

@@ -14,11 +14,14 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/scidex/lictor/cgroup"
+	"github.com/scidex/lictor/cmd/lictor/internal/history"
 	"github.com/scidex/lictor/cmd/lictor/internal/metrics"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
 	"github.com/scidex/lictor/watcher"
-	"golang.org/x/sys/unix"
 )
 
 // The daemon keeps every run that nobody else keeps: those whose launcher died, those that were adopted, and those that an
@@ -50,6 +53,7 @@ type daemon struct {
 	narrow chan struct{} // holds a value for each run that is settled while descriptors are short
 	short  atomic.Bool   // they are
 
+	history    *history.Sampler // of what the runs hold
 	metrics    *metrics.Metrics
 	mismatches atomic.Uint64 // runs that a sweep found and no notice had told of
 
@@ -90,6 +94,16 @@ func (a *App) watch(ctx context.Context, sweep time.Duration, at listening) erro
 	return d.run(ctx, at)
 }
 
+// memoryOf reads memory.current of a live run.
+func (d *daemon) memoryOf(run events.RunID) (uint64, error) {
+	g, err := d.launcher.FS().Open(scope.Manager(d.app.Mode()).FleetPath() + "/" + scope.RunID(run).Ledger())
+	if err != nil {
+		return 0, err
+	}
+	defer g.Close()
+	return g.MemoryCurrent()
+}
+
 // lockWatch makes sure that one daemon at a time works on a state directory.
 func (a *App) lockWatch() (*os.File, error) {
 	dir, err := a.StateDir()
@@ -122,6 +136,7 @@ func (a *App) newDaemon(l *scope.Launcher, sweep time.Duration) *daemon {
 	d.settler.act = true
 	d.settler.wrote = d.wrote
 	d.settler.report = func(line string) { d.log.Info("settled", "what", line) }
+	d.history = history.NewSampler(d.memoryOf, cgroup.Boottime)
 	d.fleet = watcher.NewFleet(d.log)
 	d.fleet.Changed = d.changed
 	d.metrics = d.newMetrics()
@@ -145,6 +160,7 @@ func (d *daemon) run(ctx context.Context, at listening) error {
 	supervisor := newSupervisor(d.app)
 	d.workers.Go(func() { d.fleet.Run(ctx) })
 	d.workers.Go(func() { d.housekeeping(ctx) })
+	d.workers.Go(func() { d.history.Run(ctx, d.sweeps) })
 	defer d.workers.Wait()
 	d.followFleet(ctx)
 	d.sweep(ctx, true)

@@ -135,7 +135,11 @@ func (d *daemon) tellEnd(ctx context.Context, id scope.RunID) {
 // hand gives a run, with its ledger, to the fleet.
 func (d *daemon) hand(ctx context.Context, w *watcher.Keeper, led *scope.Ledger) {
 	d.log.Info("keeping", "run", led.Run, "analysis", led.Facts.AnalysisID, "uid", led.Facts.UID)
+	id := events.RunID(led.Run)
+	w.Recorder = blackBoxed{w.Recorder, d.history}
+	d.history.Add(id)
 	d.fleet.Keep(ctx, w, func(run *events.Run, err error) {
+		d.history.Take(id)
 		led.Group.Close()
 		if w.Box.Scope != nil {
 			w.Box.Scope.Close()
