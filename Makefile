@@ -59,7 +59,7 @@ test: test-unit test-vm ## Run all tests: on this machine, then in guests
 
 .PHONY: test-unit
 test-unit: testbed ## Run the tests that need no guest, with the race detector
-	@$(TESTBED) need gcc pg_ctlcluster
+	@$(TESTBED) need gcc pg_ctlcluster chromium
 	CGO_ENABLED=1 go test -race $(PKG)
 
 .PHONY: test-vm

@@ -15,6 +15,7 @@ import (
 	"github.com/scidex/lictor/cgroup"
 	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/cmd/lictor/internal/api"
+	"github.com/scidex/lictor/cmd/lictor/internal/dashboard"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
 )
@@ -39,7 +40,7 @@ func (d *daemon) serve(ctx context.Context, at listening) error {
 		return err
 	}
 	b := &backend{d, ctx}
-	server := api.NewServer(b, nil, d.log)
+	server := api.NewServer(b, dashboard.New(pages{b}, d.log), d.log)
 	d.refused = server.Refused
 	context.AfterFunc(ctx, server.Close)
 	answer := func(address net.Addr, serve func() error) {
@@ -270,6 +271,12 @@ func (d *daemon) tellStrangers() {
 func (b *backend) seenBy(uid *uint32) *App {
 	app := *b.app
 	app.host, app.Settle = noHost, nil
+	app.Getenv = func(key string) string {
+		if key == "LC_ALL" {
+			return "C.UTF-8" // what is read is read in a browser
+		}
+		return b.app.Getenv(key)
+	}
 	app.Scopes = visible{b.app.Scopes, uid}
 	return &app
 }

@@ -31,21 +31,25 @@ func (a *App) paint(c colour, text string) string {
 
 // glyph is the mark in front of a run.
 func (a *App) glyph(s events.State) string {
-	mark, ascii := "●", "*"
-	switch s {
-	case events.StateGrace:
-		mark, ascii = "◐", "~"
-	case events.StateDone:
-		mark, ascii = "✓", "+"
-	case events.StateKilled, events.StateFailed, events.StateLost:
-		mark, ascii = "✗", "x"
-	case events.StateEnded:
-		mark, ascii = "○", "o"
-	}
+	mark, ascii := glyphs(s)
 	if a.unicode() {
 		return mark
 	}
 	return ascii
+}
+
+func glyphs(s events.State) (mark, ascii string) {
+	switch s {
+	case events.StateGrace:
+		return "◐", "~"
+	case events.StateDone:
+		return "✓", "+"
+	case events.StateKilled, events.StateFailed, events.StateLost:
+		return "✗", "x"
+	case events.StateEnded:
+		return "○", "o"
+	}
+	return "●", "*"
 }
 
 func stateColour(s events.State) colour {

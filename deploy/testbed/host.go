@@ -17,6 +17,7 @@ var hostTools = map[string]string{
 	"mmdebstrap":         "mmdebstrap",
 	"mkfs.ext4":          "e2fsprogs",
 	"gcc":                "gcc libc6-dev",
+	"chromium":           "chromium fonts-dejavu-core",
 	"pg_ctlcluster":      "postgresql",
 	"ssh":                "openssh-client",
 	"ssh-keygen":         "openssh-client",

@@ -112,11 +112,6 @@ func newHTTP(h http.Handler, log *slog.Logger) *http.Server {
 // PeerOf is who calls.
 func PeerOf(r *http.Request) Peer { return peerFrom(r.Context()) }
 
-// StoreOf is what the caller may see.
-func (s *Server) StoreOf(r *http.Request) (events.Reader, error) {
-	return s.store(r, peerFrom(r.Context()))
-}
-
 // Refuse counts a connection that was closed unheard.
 func (s *Server) Refuse() { s.refused.Add(1) }
 
