@@ -36,6 +36,7 @@ func commands(app *App) []*cobra.Command {
 		newSetCommand(app),
 		newWatchCommand(app),
 		newTreeCommand(app),
+		newTopCommand(app),
 		newDoctorCommand(app),
 		newDBCommand(app),
 		newExportCommand(app),
