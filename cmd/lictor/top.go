@@ -106,7 +106,7 @@ func (a *App) topTables(ctx context.Context, o topOptions) error {
 		if sample.err != nil {
 			return sample.err
 		}
-		m, _ = sample.apply(m)
+		m, _ = m.update(sample)
 		if n > 1 {
 			fmt.Fprintln(a.Stdout)
 		}

@@ -192,12 +192,12 @@ func (m topModel) pageKey(k topKey) (topModel, []topEffect) {
 	switch k {
 	case "q", "?", keyEscape, keyEnter:
 		m.page = nil
-		return m.scrolled(), nil
+		return m, nil
 	}
 	page := *m.page
 	page.offset += m.step(k)
 	m.page = &page
-	return m.scrolled(), nil
+	return m, nil
 }
 
 // runKey is a key that is about one run, in the list as on its page.
@@ -262,7 +262,7 @@ func (m topModel) moved(by int) topModel {
 		return m
 	}
 	m.cursor = m.rows[min(max(m.index()+by, 0), len(m.rows)-1)].Run.Run
-	return m.scrolled()
+	return m
 }
 
 func (m topModel) sortedBy(o topOrder) topModel {
@@ -275,25 +275,27 @@ func topHelp() []string {
 	return []string{
 		"Keys",
 		"",
-		"  up down j k         choose a run; also page up, page down, home, end, g, G",
-		"  Enter w             why it ended, or how far it is",
-		"  t                   its processes",
-		"  s x                 stop it: SIGTERM, and SIGKILL after its grace; asks before",
-		"  m c a l p           sort by memory, CPU, age, time left, peak",
-		"  r                   the other way round",
-		"  space               look now",
-		"  Ctrl-L              draw the screen again",
-		"  q Esc               back, and from the list: quit; Ctrl-C quits from everywhere",
+		"  up down j k  choose a run; also page up, page down, home, end, g, G",
+		"  Enter w      why it ended, or how far it is",
+		"  t            its processes",
+		"  s x          stop it: SIGTERM, and SIGKILL after its grace; asks before",
+		"  m c a l p    sort by memory, CPU, age, time left, peak",
+		"  r            the other way round",
+		"  space        look now",
+		"  Ctrl-L       draw the screen again",
+		"  q Esc        back, and from the list: quit",
+		"  Ctrl-C       quit",
 		"",
 		"Columns",
 		"",
-		"  MEM      memory.current without inactive_file, the page cache that the kernel takes back first",
-		"  USED     MEM as a part of LIMIT",
-		"  PEAK     memory.peak, page cache included",
-		"  CPU%     share of one processor since the last refresh, of a new run since its start",
-		"  AGE      time since the start, or how long an ended run lasted",
-		"  LEFT     time until the time limit",
+		"  MEM          memory that the run holds: without page cache that goes first",
+		"  USED         MEM as a part of LIMIT",
+		"  PEAK         the most so far, page cache included",
+		"  CPU%         of one processor, since the last refresh",
+		"  AGE          since the start, or how long an ended run lasted",
+		"  LEFT         until the time limit",
 		"",
-		"A run that has ended stays for half a minute. What a narrow screen has no room for is left out.",
+		"A run that has ended stays for half a minute.",
+		"What a narrow screen has no room for is left out.",
 	}
 }

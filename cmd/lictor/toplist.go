@@ -18,7 +18,7 @@ const barTitle = "USED"
 // topColumns are the columns in their order. Their least widths are those of usual values, so that they do not jump about
 // when one value gets a digit more.
 func (m topModel) topColumns() []topColumn {
-	least := map[string]int{"  RUN": 10, "STATE": 8, "REASON": 7, "MEM": 4, "PEAK": 4, "LIMIT": 5, "CPU%": 4, "AGE": 6, "LEFT": 6, barTitle: 6}
+	least := map[string]int{"  RUN": 10, "STATE": 7, "REASON": 7, "MEM": 4, "PEAK": 4, "LIMIT": 5, "CPU%": 4, "AGE": 6, "LEFT": 6, barTitle: 6}
 	if m.wide() {
 		least[barTitle] = 10
 	}
@@ -50,7 +50,7 @@ func (a *App) topCells(m topModel, r topRow) []cell {
 func (a *App) topList(m topModel) []string {
 	room := m.room()
 	if m.sample == nil {
-		return make([]string, room+min(1, m.height()-1))
+		return make([]string, min(room+1, max(m.height()-1, 0)))
 	}
 	t := table{}
 	for _, c := range m.topColumns() {

@@ -125,7 +125,7 @@ func (topStart) apply(m topModel) (topModel, []topEffect) { return m.start() }
 // take lets a message change the model, and begins the effects.
 func (t *topSession) take(ctx context.Context, message topMessage) error {
 	var effects []topEffect
-	t.model, effects = message.apply(t.model)
+	t.model, effects = t.model.update(message)
 	for _, e := range effects {
 		switch e.act {
 		case actQuit:
@@ -169,7 +169,7 @@ func (t *topSession) begin(effect func() topMessage) {
 func (t *topSession) signalled(sig syscall.Signal) ([]topMessage, error) {
 	switch sig {
 	case unix.SIGTSTP:
-		if err := t.screen.suspend(t.signals); err != nil {
+		if err := t.screen.suspend(); err != nil {
 			return nil, err
 		}
 	case unix.SIGCONT: // of a SIGSTOP, of which nobody was told
@@ -192,7 +192,7 @@ func (t *topSession) finish() error {
 			t.app.talk("waiting for the end of %s; its keeper goes on if you interrupt this", t.model.stoppingNames())
 		}
 		answer := <-t.answers
-		t.model, _ = answer.apply(t.model)
+		t.model, _ = t.model.update(answer)
 		if s, ok := answer.(topStopped); ok && s.problem != "" {
 			errs = append(errs, errors.New(s.problem))
 		}
@@ -232,7 +232,7 @@ func (a *App) topStop(ctx context.Context, run events.RunID) topStopped {
 	app := *a
 	app.Stderr = &words
 	if err := app.stop(ctx, []string{string(run)}, nil); err != nil {
-		return topStopped{run, oneLine(err)}
+		return topStopped{run, "stop " + shortID(run) + ": " + oneLine(err)}
 	}
 	return topStopped{run, strings.Join(words.lines(), "; ")}
 }

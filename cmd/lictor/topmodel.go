@@ -69,6 +69,12 @@ type topMessage interface {
 	apply(topModel) (topModel, []topEffect)
 }
 
+// update is what a message makes of a model, with the cursor where it can be seen.
+func (m topModel) update(message topMessage) (topModel, []topEffect) {
+	m, effects := message.apply(m)
+	return m.scrolled(), effects
+}
+
 // topTick comes each delay.
 type topTick struct{ now time.Time }
 
@@ -112,7 +118,7 @@ func (t topTick) apply(m topModel) (topModel, []topEffect) {
 
 func (s topSize) apply(m topModel) (topModel, []topEffect) {
 	m.columns, m.lines = s.columns, s.lines
-	return m.scrolled(), []topEffect{{act: actRedraw}}
+	return m, []topEffect{{act: actRedraw}}
 }
 
 // apply takes over what was seen. A look that failed changes nothing but the message: what was seen last stays, with its time.
@@ -131,7 +137,7 @@ func (s *topSample) apply(m topModel) (topModel, []topEffect) {
 	}
 	previous := m.sample
 	m.sample, m.now = s, s.at
-	before := previous.byID()
+	at, before := m.index(), previous.byID()
 	m.ended = stillShown(m.ended, s, before)
 	m.rows = nil
 	for _, r := range s.live {
@@ -145,11 +151,9 @@ func (s *topSample) apply(m topModel) (topModel, []topEffect) {
 		names[i] = r.Run.Run
 	}
 	m.ids = shortIDs(names)
-	at := m.index()
 	m = m.sorted()
 	if len(m.rows) > 0 && !m.has(m.cursor) { // its row has gone: stay where it was
 		m.cursor = m.rows[min(at, len(m.rows)-1)].Run.Run
-		m = m.scrolled()
 	}
 	if m.page != nil && m.page.what != actHelp {
 		return m, []topEffect{{m.page.what, m.page.run}}
@@ -163,7 +167,7 @@ func (t topText) apply(m topModel) (topModel, []topEffect) {
 		page.lines = t.lines
 		m.page = &page
 	}
-	return m.scrolled(), nil
+	return m, nil
 }
 
 func (t topStopped) apply(m topModel) (topModel, []topEffect) {

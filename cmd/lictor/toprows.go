@@ -94,7 +94,7 @@ func (m topModel) sorted() topModel {
 		}
 		return cmp.Or(m.compare(a, b), b.StartedAt.Compare(a.StartedAt), cmp.Compare(a.Run.Run, b.Run.Run))
 	})
-	return m.scrolled()
+	return m
 }
 
 func (m topModel) compare(a, b topRow) int {

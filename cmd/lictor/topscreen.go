@@ -8,7 +8,6 @@ import (
 	"os/signal"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
@@ -133,30 +132,25 @@ func (s *screen) ready(wake *os.File) bool {
 	}
 }
 
-// suspend leaves the terminal and stops this process until it is continued.
-func (s *screen) suspend(signals chan os.Signal) error {
+// suspend leaves the terminal and stops this process until it is continued. Where there is nobody who could do that (no shell
+// with job control has made a process group for us) nothing is stopped, as the kernel does with SIGTSTP. That signal itself
+// cannot stop us: once it was caught, os/signal does not give it its default action back.
+func (s *screen) suspend() error {
+	if sid, err := unix.Getsid(0); err != nil || sid == unix.Getpgrp() {
+		return err
+	}
 	if err := s.leave(); err != nil {
 		return err
 	}
-	signal.Reset(unix.SIGTSTP)
 	continued := make(chan os.Signal, 1) // one is enough to know
 	signal.Notify(continued, unix.SIGCONT)
 	defer signal.Stop(continued)
-	if err := unix.Kill(unix.Getpid(), unix.SIGTSTP); err != nil {
+	if err := unix.Kill(unix.Getpid(), unix.SIGSTOP); err != nil {
 		return err
 	}
-	// The kernel ignores the signal where nobody could continue us (an orphaned process group); then it is as if somebody
-	// had. While the process is stopped the timer stands for nothing: it fires when that is over.
-	select {
-	case <-continued:
-	case <-time.After(stopPatience):
-	}
-	signal.Notify(signals, unix.SIGTSTP)
+	<-continued
 	return s.enter()
 }
-
-// stopPatience is the time within which a signal to the own process arrives.
-const stopPatience = 200 * time.Millisecond
 
 // transcript is an App.Stderr that nobody reads at once: what is said would spoil the screen.
 type transcript struct {

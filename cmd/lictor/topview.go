@@ -27,9 +27,9 @@ func (m topModel) wide() bool { return m.width() >= 100 }
 // topLines is the screen: at most as many lines as it has, none wider than it is.
 func (a *App) topLines(m topModel) []string {
 	if m.page != nil {
-		return append(a.pageLines(m), a.footer(m))
+		return append(a.pageLines(m), a.footer(m)...)
 	}
-	return append(append(a.topHeader(m), a.topList(m)...), a.footer(m))
+	return append(append(a.topHeader(m), a.topList(m)...), a.footer(m)...)
 }
 
 // headerHeight is the number of lines above the list: the first one, and with them the totals and a gap if half of the screen
@@ -47,9 +47,9 @@ func (m topModel) headerHeight() int {
 // room is the number of rows that have a place.
 func (m topModel) room() int {
 	if m.page != nil {
-		return max(m.height()-1, 1)
+		return max(m.height()-len(m.said()), 0)
 	}
-	return max(m.height()-m.headerHeight()-2, 0) // titles and footer
+	return max(m.height()-m.headerHeight()-1-len(m.said()), 0) // titles
 }
 
 // scrolled moves what is shown so far that the cursor is among it and no space is wasted below.
@@ -157,19 +157,43 @@ func (a *App) bar(used, limit *uint64, width int) cell {
 	return cell{strings.Repeat(on, full) + strings.Repeat(off, width-full), c}
 }
 
-// footer is the last line: a question, what just happened, what is wrong, or the keys.
-func (a *App) footer(m topModel) string {
+// notice is what the last lines have to say: a question, what just happened, or what is wrong. It is plain text.
+func (m topModel) notice() (text string, c colour) {
 	switch stale := m.stale(); {
 	case m.confirm != "":
-		return a.paint(bold, a.fit("stop "+inert(m.name(m.confirm))+"? y/N", m.width()))
+		return "stop " + inert(m.name(m.confirm)) + "? y/N", bold
 	case m.message != "":
-		return a.fit(inert(m.message), m.width())
+		return inert(m.message), plain
 	case m.trouble != "":
-		return a.paint(red, a.fit(inert("! "+m.trouble), m.width()))
+		return "! " + inert(m.trouble), red
 	case stale > 0:
-		return a.paint(yellow, a.fit("! nothing seen for "+shortAge(stale), m.width()))
+		return "! nothing seen for " + shortAge(stale), yellow
 	}
-	return a.keyLine(m)
+	return "", plain
+}
+
+// said is the notice, folded: an error with its hint is longer than a line. Without a notice one line is for the keys.
+func (m topModel) said() []string {
+	const most = 3
+	text, _ := m.notice()
+	lines := fold(text, m.width())
+	if n := min(most, max(m.height()/4, 1)); len(lines) > n {
+		lines = append(lines[:n-1], lines[n-1]+" "+strings.TrimSpace(lines[n])) // too long for a line, so that it is marked
+	}
+	return lines
+}
+
+// footer is the last lines: the notice or, if there is none, keys.
+func (a *App) footer(m topModel) []string {
+	text, c := m.notice()
+	if text == "" {
+		return []string{a.keyLine(m)}
+	}
+	lines := m.said()
+	for i, line := range lines {
+		lines[i] = a.paint(c, a.fit(line, m.width()))
+	}
+	return lines
 }
 
 // keyLine lists keys, the most useful first, as many as there is room for.
@@ -195,9 +219,6 @@ func (a *App) keyLine(m topModel) string {
 func (a *App) pageLines(m topModel) []string {
 	lines := m.folded()
 	room := m.room()
-	if m.height() < 2 {
-		return nil
-	}
 	lines = lines[min(m.page.offset, len(lines)):]
 	lines = lines[:min(len(lines), room)]
 	out := make([]string, room)
@@ -225,34 +246,46 @@ func (m topModel) folded() []string {
 	return out
 }
 
-// foldIndent is where the text of an explanation begins; see printExplanation.
+// foldIndent is where the text of a row begins; see printExplanation.
 const foldIndent = 14
 
-// fold breaks a line that is too long at spaces, or anywhere if there are none.
-func fold(line string, width int) []string {
-	var out []string
-	indent := strings.Repeat(" ", min(foldIndent, width/4))
-	for textWidth(line) > width && width > 0 {
-		end, space := 0, 0
-		for i, r := range line {
-			if textWidth(line[:i])+runeWidth(r) > width {
-				break
-			}
-			end = i + utf8.RuneLen(r)
-			if r == ' ' && strings.TrimSpace(line[:i]) != "" && i > len(indent) {
-				space = i
-			}
+// fold breaks a line that is too long at spaces, or anywhere if there are none. What follows is indented.
+func fold(line string, width int) (out []string) {
+	indent := min(2, width/4)
+	if strings.HasPrefix(line, "  ") { // a row
+		indent = min(foldIndent, width/4)
+	}
+	lead := ""
+	for textWidth(lead)+textWidth(line) > width {
+		n := breakAt(line, width-textWidth(lead))
+		out = append(out, lead+strings.TrimRight(line[:n], " "))
+		line, lead = strings.TrimLeft(line[n:], " "), strings.Repeat(" ", indent)
+		if line == "" {
+			return out
 		}
-		if space > 0 {
-			end = space
+	}
+	return append(out, lead+line)
+}
+
+// breakAt returns how much of a text goes on a line with so much room: to the last space after a word, else as much as there is
+// room for, and one character at least.
+func breakAt(text string, room int) int {
+	_, end := utf8.DecodeRuneInString(text)
+	space, word := 0, false
+	for i, r := range text {
+		if r == ' ' && word {
+			space = i
 		}
-		if end == 0 {
+		if room -= runeWidth(r); room < 0 {
 			break
 		}
-		out = append(out, strings.TrimRight(line[:end], " "))
-		line = indent + strings.TrimLeft(line[end:], " ")
+		word = word || r != ' '
+		end = i + utf8.RuneLen(r)
 	}
-	return append(out, line)
+	if space > 0 {
+		return space
+	}
+	return end
 }
 
 // fit is cut that keeps to a width too small for the mark, and to none.
