@@ -111,8 +111,8 @@ func (a *App) topTables(ctx context.Context, o topOptions) error {
 			fmt.Fprintln(a.Stdout)
 		}
 		a.printTop(m, !o.noLegend)
-		if n == o.limit || a.Stdout.Err() != nil {
-			return nil
+		if err := a.Stdout.Err(); n == o.limit || err != nil {
+			return err
 		}
 		if err := sleep(ctx, o.delay); err != nil {
 			return err

@@ -205,8 +205,7 @@ func (m topModel) runKey(k topKey, run events.RunID) (next topModel, effects []t
 	what := actWhy
 	switch k {
 	case "s", "x":
-		next, effects = m.asked(run)
-		return next, effects, true
+		return m.asked(run), nil, true
 	case "t":
 		what = actTree
 	case "w":
@@ -222,7 +221,7 @@ func (m topModel) runKey(k topKey, run events.RunID) (next topModel, effects []t
 }
 
 // asked asks before a run is stopped, if that makes sense.
-func (m topModel) asked(run events.RunID) (topModel, []topEffect) {
+func (m topModel) asked(run events.RunID) topModel {
 	i := slices.IndexFunc(m.rows, func(r topRow) bool { return r.Run.Run == run })
 	switch {
 	case i < 0 || m.rows[i].State.Final():
@@ -232,7 +231,7 @@ func (m topModel) asked(run events.RunID) (topModel, []topEffect) {
 	default:
 		m.confirm = run
 	}
-	return m, nil
+	return m
 }
 
 // step is how far a key moves, in lines.

@@ -78,7 +78,6 @@ func (t *topSession) run(ctx context.Context) (err error) {
 		if err := t.screen.draw(t.app.topLines(t.model)); err != nil {
 			return err
 		}
-		messages = nil
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -86,7 +85,7 @@ func (t *topSession) run(ctx context.Context) (err error) {
 			if !ok {
 				return errQuit // the terminal has gone
 			}
-			messages, typed = keyMessages(append(typed, b...), false)
+			messages, typed = keyMessages(append(typed, b...), false) // none, if it is the beginning of one
 			escape = nil
 			if len(typed) > 0 {
 				escape = time.After(escapePatience)
@@ -189,7 +188,7 @@ func (t *topSession) finish() error {
 	for said := false; len(t.model.stopping) > 0; {
 		if !said {
 			said = true
-			t.app.talk("waiting for the end of %s; its keeper goes on if you interrupt this", t.model.stoppingNames())
+			t.app.talk("waiting for the end of %s (Ctrl-C leaves that to the keeper)", t.model.stoppingNames())
 		}
 		answer := <-t.answers
 		t.model, _ = t.model.update(answer)

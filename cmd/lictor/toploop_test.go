@@ -300,3 +300,21 @@ func TestScreenDraw(t *testing.T) {
 		t.Errorf("%v, got %q, want %q", err, got, want)
 	}
 }
+
+// Who quits while runs are being stopped waits for their end, and hears what went wrong.
+func TestTopFinish(t *testing.T) {
+	var talk bytes.Buffer
+	s := &topSession{app: testApp(&talk), model: topModel{stopping: []events.RunID{"aaaa1111", "bbbb2222"}}, answers: make(chan topMessage)}
+	go func() {
+		s.answers <- sampleAt(0, topA)
+		s.answers <- topStopped{run: "aaaa1111"}
+		s.answers <- topStopped{"bbbb2222", "stop bbbb2222: it hangs"}
+	}()
+	err := s.finish()
+	if err == nil || err.Error() != "stop bbbb2222: it hangs" {
+		t.Errorf("error %v", err)
+	}
+	if want := "lictor: waiting for the end of aaaa1111, bbbb2222 (Ctrl-C leaves that to the keeper)\n"; talk.String() != want {
+		t.Errorf("talk %q, want %q", talk.String(), want)
+	}
+}

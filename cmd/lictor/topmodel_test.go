@@ -73,7 +73,7 @@ func rowIDs(m topModel) string {
 func TestTopOrder(t *testing.T) {
 	unknown := topRun("dddd4444", 0, 0, 20)
 	unknown.live = nil
-	unknown.Run.Limits.RuntimeMaxSeconds = nil
+	unknown.Limits.RuntimeMaxSeconds = nil
 	gone := endedRun(topRun("eeee5555", 0, 0, 5), events.StateDone, "", testNow.Add(-20*time.Second))
 	last := endedRun(topRun("ffff6666", 0, 0, 5), events.StateKilled, events.ReasonOOM, testNow.Add(-10*time.Second))
 	s := sampleAt(0, topA, topB, topC, unknown)

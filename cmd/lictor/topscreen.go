@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -35,7 +34,7 @@ func (s *screen) enter() error {
 		s.saved = saved
 	}
 	s.shown = nil
-	_, err = io.WriteString(s.out, "\x1b[?1049h\x1b[?25l\x1b[?7l")
+	_, err = s.out.WriteString("\x1b[?1049h\x1b[?25l\x1b[?7l")
 	return err
 }
 
@@ -44,7 +43,7 @@ func (s *screen) leave() error {
 	if s.saved == nil {
 		return nil
 	}
-	_, err := io.WriteString(s.out, "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l")
+	_, err := s.out.WriteString("\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l")
 	err = errors.Join(err, term.Restore(int(s.in.Fd()), s.saved))
 	s.saved = nil
 	return err
@@ -78,7 +77,7 @@ func (s *screen) draw(lines []string) error {
 	if b.Len() == 0 {
 		return nil
 	}
-	_, err := io.WriteString(s.out, b.String())
+	_, err := s.out.WriteString(b.String())
 	return err
 }
 

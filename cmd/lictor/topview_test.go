@@ -13,11 +13,11 @@ import (
 // topScene is what the golden files show: live runs, one that is ending, one that was killed.
 func topScene() *topSample {
 	grace := topRun("7f3k8zzt", 804, 2, 30)
-	grace.Run.State, grace.Run.Reason, grace.Run.AnalysisID = events.StateGrace, events.ReasonTimeout, "umap-of-all-the-samples-of-this-year-and-the-last"
+	grace.State, grace.Reason, grace.AnalysisID = events.StateGrace, events.ReasonTimeout, "umap-of-all-the-samples-of-this-year-and-the-last"
 	full := topRun("7f3k9q2a", 1010, 242, 4)
-	full.Run.Command = []string{"python", "churn.py", "--input", "分析/データ.csv", "--fold", "7", "--seed", "4711", "--verbose"}
+	full.Command = []string{"python", "churn.py", "--input", "分析/データ.csv", "--fold", "7", "--seed", "4711", "--verbose"}
 	unlimited := topRun("7f3kbb2c", 90, 1, 59)
-	unlimited.Run.Limits, unlimited.Run.AnalysisID = events.Limits{GraceSeconds: 10}, ""
+	unlimited.Limits, unlimited.AnalysisID = events.Limits{GraceSeconds: 10}, ""
 	s := sampleAt(0, full, grace, topRun("7f3k0a1b", 300, 10, 1), unlimited)
 	s.ended = []*events.Run{endedRun(topRun("7f3k7m1d", 0, 0, 5), events.StateKilled, events.ReasonOOM, testNow)}
 	return s
@@ -88,8 +88,8 @@ func checkScreen(t *testing.T, m topModel, lines []string) {
 // Whatever the size, the number of runs and what strangers have written, a screen is a screen, and the cursor is on it.
 func TestTopAnySize(t *testing.T) {
 	hostile := topRun("\x1b[2J\u202e", 100, 1, 1)
-	hostile.Run.AnalysisID, hostile.Run.Command = "\x1b]0;owned\x07分析分析分析分析分析分析", []string{"\u009b31m", "分析\n", strings.Repeat("é", 500)}
-	hostile.Run.Reason = "\x1b[5m"
+	hostile.AnalysisID, hostile.Command = "\x1b]0;owned\x07分析分析分析分析分析分析", []string{"\u009b31m", "分析\n", strings.Repeat("é", 500)}
+	hostile.Reason = "\x1b[5m"
 	many := []listed{hostile}
 	for i := range 1000 {
 		many = append(many, topRun(fmt.Sprintf("%04dabcd", i), i, i, i%50))
