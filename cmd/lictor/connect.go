@@ -36,6 +36,7 @@ func commands(app *App) []*cobra.Command {
 		newSetCommand(app),
 		newWatchCommand(app),
 		newTreeCommand(app),
+		newTopCommand(app),
 		newDashboardCommand(app),
 		newTokenCommand(app),
 		newDoctorCommand(app),

@@ -6,6 +6,7 @@
 // One binary, several roles, told apart by the command word; each command is one file here. `run` is the launcher and,
 // when there is no daemon, also the keeper of that one run; `run -d` has it executed by a service of systemd (handover.go).
 // `watch` is the daemon. `stop` and `kill` act on live runs.
+// `top` shows what ps, why and tree say, and stops what it is told to.
 // All the others only read: the store (an SQLite file that every keeper writes to), the kernel's cgroup tree for what is
 // alive at this moment, and, for `doctor`, the machine.
 //

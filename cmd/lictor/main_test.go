@@ -26,8 +26,9 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// scriptApp is the App of the scripts: nothing is real but the store and the streams. The clock stands at $TEST_NOW; live
-// scopes, their processes and the machine are those in the files $TEST_LIVE, $TEST_PROCESSES, $TEST_BOX and $TEST_PROBE.
+// scriptApp is the App of the scripts: nothing is real but the store and the streams. The clock stands at $TEST_NOW, or
+// begins there if $TEST_CLOCK is "runs"; live scopes, their processes and the machine are those in the files $TEST_LIVE,
+// $TEST_PROCESSES, $TEST_BOX and $TEST_PROBE.
 func scriptApp() *App {
 	app := newApp()
 	app.UID = 1000
@@ -38,6 +39,10 @@ func scriptApp() *App {
 		panic(err)
 	}
 	app.Now = func() time.Time { return now }
+	if os.Getenv("TEST_CLOCK") == "runs" {
+		started := time.Now()
+		app.Now = func() time.Time { return now.Add(time.Since(started)) }
+	}
 	app.Scopes = scriptScopes(os.Getenv("TEST_LIVE"))
 	app.Processes = scriptProcesses(os.Getenv("TEST_PROCESSES"))
 	app.Box = func(context.Context, *App) (b box) { return readJSON[box](os.Getenv("TEST_BOX")) }

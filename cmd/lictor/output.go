@@ -29,10 +29,19 @@ func (o *output) Write(p []byte) (int, error) {
 // Err returns the first error of a write.
 func (o *output) Err() error { return o.err }
 
+// terminal returns the terminal behind a stream, nil if it is something else.
+func terminal(stream any) *os.File {
+	f, ok := stream.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return nil
+	}
+	return f
+}
+
 // Width returns the number of columns if this is a terminal, else 0: what a program reads is never cut.
 func (o *output) Width() int {
-	f, ok := o.w.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
+	f := terminal(o.w)
+	if f == nil {
 		return 0
 	}
 	width, _, err := term.GetSize(int(f.Fd()))

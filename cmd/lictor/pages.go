@@ -172,7 +172,8 @@ func (p pages) Runs(ctx context.Context, who api.Peer, q dashboard.RunsQuery) (*
 
 // runRow is a row of lictor ps.
 func runRow(app *App, r listed, short string) dashboard.Row {
-	cells := app.psRow(r, short)
+	now := app.Now()
+	cells := app.psRow(r, short, now, percentOr(r.cpuPercent(now)))
 	mark, _ := glyphs(r.State)
 	row := dashboard.Row{ID: string(r.Run.Run), Short: inert(short), Glyph: mark, Analysis: inert(r.AnalysisID), State: cells[2].text,
 		Reason: inert(string(r.Reason)), Memory: cells[4].text, Peak: cells[5].text, Limit: bytesOr(r.Limits.MemoryMaxBytes, "no limit"), CPU: cells[7].text, Age: cells[8].text,

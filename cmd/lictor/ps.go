@@ -121,26 +121,35 @@ func liveIntents(ctx context.Context, s events.Reader, runs []*events.Run) ([]ev
 	return s.Events(ctx, events.EventQuery{Kinds: []events.Kind{events.KindIntent, events.KindTerm}, Since: since})
 }
 
+func psColumns() []column {
+	return []column{{title: "  RUN"}, {title: "ANALYSIS"}, {title: "STATE"}, {title: "REASON"}, {title: "MEM"},
+		{title: "PEAK"}, {title: "LIMIT"}, {title: "CPU%", right: true}, {title: "AGE"}, {title: "LEFT"}, {title: "COMMAND"}}
+}
+
 func (a *App) psTable(runs []listed) *table {
-	t := &table{columns: []column{{title: "  RUN"}, {title: "ANALYSIS"}, {title: "STATE"}, {title: "REASON"}, {title: "MEM"},
-		{title: "PEAK"}, {title: "LIMIT"}, {title: "CPU%", right: true}, {title: "AGE"}, {title: "LEFT"}, {title: "COMMAND"}}}
+	t := &table{columns: psColumns()}
 	var names []events.RunID
 	for _, r := range runs {
 		names = append(names, r.Run.Run)
 	}
-	ids := shortIDs(names)
+	ids, now := shortIDs(names), a.Now()
 	for _, r := range runs {
-		t.add(a.psRow(r, ids[r.Run.Run])...)
+		t.add(a.psRow(r, ids[r.Run.Run], now, percentOr(r.cpuPercent(now)))...)
 	}
 	return t
 }
 
-func (a *App) psRow(r listed, id string) []cell {
-	now := a.Now()
-	cpu, left := "-", "-"
-	if percent, ok := r.cpuPercent(now); ok {
-		cpu = fmt.Sprintf("%.0f", percent)
+// percentOr writes a share of one processor, or the dash of what is not known.
+func percentOr(percent float64, known bool) string {
+	if !known {
+		return "-"
 	}
+	return fmt.Sprintf("%.0f", percent)
+}
+
+// psRow is the row of a run as it stood at now, with a cell for each of psColumns.
+func (a *App) psRow(r listed, id string, now time.Time, cpu string) []cell {
+	left := "-"
 	if !r.State.Final() {
 		left = "none"
 		if d, ok := r.left(now); ok {

@@ -76,20 +76,17 @@ func (a *App) summarise(ctx context.Context, s events.Reader) (summary, error) {
 		}
 		return sum, err
 	}
-	sum := summary{Manager: a.Mode(), Used: new(uint64), Live: map[string]int{}, Ended: map[string]int{}, Reasons: map[string]int{}}
-	sum.Store, _ = a.StorePath()
-	if a.Box != nil {
-		sum.Box = a.Box(ctx, a)
-	}
 	live, err := a.listRuns(ctx, s, events.RunQuery{Live: true})
+	if err != nil {
+		return summary{}, err
+	}
+	sum, err := a.totals(ctx, s, live)
 	if err != nil {
 		return sum, err
 	}
-	for _, r := range live {
-		sum.addLive(r)
-	}
-	since := a.Now().Add(-day)
-	ends, err := s.Events(ctx, events.EventQuery{Kinds: []events.Kind{events.KindEnded}, Since: since})
+	sum.Ended, sum.Reasons = map[string]int{}, map[string]int{}
+	sum.Store, _ = a.StorePath()
+	ends, err := s.Events(ctx, events.EventQuery{Kinds: []events.Kind{events.KindEnded}, Since: a.Now().Add(-day)})
 	if err != nil {
 		return sum, err
 	}
@@ -99,7 +96,20 @@ func (a *App) summarise(ctx context.Context, s events.Reader) (summary, error) {
 			sum.Reasons[string(e.Reason)]++
 		}
 	}
-	sum.Kills, err = s.KillsSince(ctx, since)
+	return sum, nil
+}
+
+// totals is the part of a summary that costs little enough to be told every second.
+func (a *App) totals(ctx context.Context, s events.Reader, live []listed) (summary, error) {
+	sum := summary{Manager: a.Mode(), Used: new(uint64), Live: map[string]int{}}
+	if a.Box != nil {
+		sum.Box = a.Box(ctx, a)
+	}
+	for _, r := range live {
+		sum.addLive(r)
+	}
+	var err error
+	sum.Kills, err = s.KillsSince(ctx, a.Now().Add(-day))
 	return sum, err
 }
 
@@ -120,7 +130,7 @@ func (sum *summary) addLive(r listed) {
 // describe puts a summary into words.
 func (sum summary) describe() Explanation {
 	x := Explanation{State: events.StateRunning, Headline: cmp.Or(sum.Box.Host, "this machine") + ": " +
-		count(total(sum.Live), "live run", "live runs") + ", " + count(sum.Kills, "kill", "kills") + " in 24h"}
+		count(total(sum.Live), "live run", "live runs") + ", " + sum.kills()}
 	for _, r := range []Row{
 		{"Manager", sum.manager()},
 		{"Cgroup", cmp.Or(sum.Box.Cgroup, sum.Box.CgroupError)},
@@ -144,19 +154,32 @@ func (sum summary) manager() string {
 	return string(sum.Manager) + " (systemd " + sum.Box.Systemd + ")"
 }
 
+func (sum summary) kills() string { return count(sum.Kills, "kill", "kills") + " in 24h" }
+
 func (sum summary) memory() string {
-	var parts []string
-	if total(sum.Live) > 0 {
-		text := "runs hold " + bytesOr(sum.Used, "an unknown amount") + ", their limits add up to " + events.FormatBytes(sum.Promised)
-		if sum.Unlimited > 0 {
-			text += " and " + count(sum.Unlimited, "has", "have") + " none"
-		}
-		parts = append(parts, text)
-	}
-	if b := sum.Box; b.MemoryTotal != nil && b.MemoryAvailable != nil {
-		parts = append(parts, "the host has "+preciseBytes(*b.MemoryAvailable)+" of "+preciseBytes(*b.MemoryTotal)+" free")
-	}
+	parts := slices.DeleteFunc([]string{sum.held(), sum.free()}, func(s string) bool { return s == "" })
 	return strings.Join(parts, "; ")
+}
+
+// held is the memory of the runs against the sum of their limits.
+func (sum summary) held() string {
+	if total(sum.Live) == 0 {
+		return ""
+	}
+	text := "runs hold " + bytesOr(sum.Used, "an unknown amount") + ", their limits add up to " + events.FormatBytes(sum.Promised)
+	if sum.Unlimited > 0 {
+		text += " and " + count(sum.Unlimited, "has", "have") + " none"
+	}
+	return text
+}
+
+// free is the memory of the host.
+func (sum summary) free() string {
+	b := sum.Box
+	if b.MemoryTotal == nil || b.MemoryAvailable == nil {
+		return ""
+	}
+	return "the host has " + preciseBytes(*b.MemoryAvailable) + " of " + preciseBytes(*b.MemoryTotal) + " free"
 }
 
 func (sum summary) slice() string {

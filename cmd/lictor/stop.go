@@ -34,14 +34,19 @@ who asked. It returns when nobody is left.`,
 			if err != nil {
 				return err
 			}
-			return app.eachRun(cmd.Context(), args, action{
-				here:  func(ctx context.Context, r *reach) error { return r.stop(ctx, override) },
-				there: func(ctx context.Context, c *client.Client, run events.RunID) error { return c.Stop(ctx, run, override) },
-			})
+			return app.stop(cmd.Context(), args, override)
 		},
 	}
 	cmd.Flags().StringVar(&grace, "grace", "", "time between SIGTERM and SIGKILL, instead of the run's own")
 	return cmd
+}
+
+// stop ends runs, after the grace of each if none is given, and returns when nobody is left.
+func (a *App) stop(ctx context.Context, runs []string, grace *time.Duration) error {
+	return a.eachRun(ctx, runs, action{
+		here:  func(ctx context.Context, r *reach) error { return r.stop(ctx, grace) },
+		there: func(ctx context.Context, c *client.Client, run events.RunID) error { return c.Stop(ctx, run, grace) },
+	})
 }
 
 func newKillCommand(app *App) *cobra.Command {

@@ -14,8 +14,8 @@ import (
 	"github.com/scidex/lictor/events"
 )
 
-// openTerminal returns a pseudo terminal of so many columns, and what is written to it until it is closed.
-func openTerminal(t *testing.T, columns uint16) (*os.File, func() string) {
+// terminalPair returns both sides of a pseudo terminal of so many columns.
+func terminalPair(t *testing.T, columns uint16) (ours, theirs *os.File) {
 	t.Helper()
 	ours, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -29,13 +29,21 @@ func openTerminal(t *testing.T, columns uint16) (*os.File, func() string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	theirs, err := os.OpenFile("/dev/pts/"+strconv.Itoa(number), os.O_RDWR|unix.O_NOCTTY, 0)
+	theirs, err = os.OpenFile("/dev/pts/"+strconv.Itoa(number), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { theirs.Close() })
 	if err := unix.IoctlSetWinsize(int(theirs.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Col: columns, Row: 24}); err != nil {
 		t.Fatal(err)
 	}
+	return ours, theirs
+}
+
+// openTerminal returns a pseudo terminal of so many columns, and what is written to it until it is closed.
+func openTerminal(t *testing.T, columns uint16) (*os.File, func() string) {
+	t.Helper()
+	ours, theirs := terminalPair(t, columns)
 	written := make(chan string)
 	go func() {
 		b, _ := io.ReadAll(ours) // ends with EIO when the other side is closed

@@ -33,7 +33,7 @@ func TestW9(t *testing.T) {
 	for _, by := range []time.Duration{-time.Hour, 24 * time.Hour} {
 		t.Run(by.String(), func(t *testing.T) {
 			asRoot(t, func(b *bed) {
-				const limit = 7
+				const limit, slack = 7, 60 // seconds; slack is what a loaded machine may take
 				bystander := b.start("run", "--analysis-id", "bystander", "--", "sleep", "600")
 				limited := []string{"--on-owner-exit", "keep", "-t", fmt.Sprint(limit), "--", "sleep", "600"}
 				started, ids := b.launch(launches{"own": limited, "daemon": limited, "nobody": limited,
@@ -47,12 +47,14 @@ func TestW9(t *testing.T) {
 				b.lictor("ps") // settles that one
 				lasted := func(id string, least, most float64) {
 					run := b.record(ids[id])
-					if w := run.Usage.WallSeconds; w == nil || *w < least || *w > most {
-						b.Errorf("%s lasted %v seconds, want about %v", id, w, least)
+					if w := run.Usage.WallSeconds; w == nil {
+						b.Errorf("it is not known how long %s lasted", id)
+					} else if *w < least || *w > most {
+						b.Errorf("%s lasted %v seconds, want %v and a little", id, *w, least)
 					}
 				}
 				b.wantRun(b.record(ids["before"]), events.StateKilled, events.ReasonOOM, "kernel")
-				lasted("before", 1, limit)
+				lasted("before", 1, slack) // a step is an hour and more
 				b.want(b.finishCommand(started["own"]), 124, events.StateKilled, events.ReasonTimeout, "systemd")
 				b.eventually("all have ended", func() bool {
 					return len(b.members(ids["daemon"])) == 0 && len(b.members(ids["nobody"])) == 0
@@ -60,7 +62,7 @@ func TestW9(t *testing.T) {
 				d := b.daemon()
 				b.wantEnds(ids, ends{"daemon": events.ReasonTimeout, "nobody": events.ReasonTimeout})
 				for _, id := range []string{"own", "daemon", "nobody"} {
-					lasted(id, limit, limit+4)
+					lasted(id, limit, limit+slack)
 				}
 				b.stillLives("bystander")
 				b.end(d, syscall.SIGTERM)
