@@ -113,6 +113,9 @@ func (q RunQuery) conditions(d dialect) (c conditions, err error) {
 	if q.Host != "" {
 		c.add("host = ?", Clean(q.Host))
 	}
+	if q.After.Run != "" {
+		c.add("("+d.started+", run) < (?, ?)", nanos(q.After.StartedAt), Clean(string(q.After.Run)))
+	}
 	if q.Name != "" {
 		c.add("name = ? AND name <> ''", Clean(q.Name))
 	}

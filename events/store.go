@@ -65,7 +65,14 @@ type RunQuery struct {
 	Prefix  RunID     // whose id begins so; then in the order of the ids
 	Name    string
 	Host    string // on this host
+	After   RunKey // only those that follow it in the order of the answer, which Prefix must not change
 	Limit   int
+}
+
+// RunKey is the place of a run in the order of answers: those that started last come first, and of two the one with the higher id.
+type RunKey struct {
+	StartedAt time.Time
+	Run       RunID
 }
 
 // EventQuery selects events. Zero fields do not restrict.

@@ -149,6 +149,7 @@ func (m *Memory) Runs(ctx context.Context, q events.RunQuery) ([]*events.Run, er
 			(q.Host == "" || events.Clean(q.Host) == r.Host) &&
 			(q.Name == "" || events.Clean(q.Name) == r.Name) &&
 			strings.HasPrefix(string(r.Run), string(q.Prefix)) &&
+			(q.After.Run == "" || follows(r, q.After)) &&
 			within(r.StartedAt, q.Since, q.Until)
 	})
 	if q.Prefix != "" {
@@ -158,6 +159,10 @@ func (m *Memory) Runs(ctx context.Context, q events.RunQuery) ([]*events.Run, er
 		runs = runs[:min(q.Limit, len(runs))]
 	}
 	return runs, err
+}
+
+func follows(r *events.Run, k events.RunKey) bool {
+	return r.StartedAt.Before(k.StartedAt) || r.StartedAt.Equal(k.StartedAt) && r.Run < k.Run
 }
 
 // Count implements events.Store.

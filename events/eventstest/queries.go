@@ -51,6 +51,9 @@ func queryRuns(t *testing.T, s events.Store) {
 		{"empty command", events.RunQuery{Command: []string{}}, nil},
 		{"since is inclusive", events.RunQuery{Since: epoch.Add(2)}, []events.RunID{a.Run, d.Run, c.Run}},
 		{"until is exclusive", events.RunQuery{Until: epoch.Add(2)}, []events.RunID{b.Run}},
+		{"after the first", events.RunQuery{After: events.RunKey{StartedAt: a.StartedAt, Run: a.Run}}, []events.RunID{d.Run, c.Run, b.Run}},
+		{"after one of two of the same time", events.RunQuery{After: events.RunKey{StartedAt: d.StartedAt, Run: d.Run}, Limit: 1}, []events.RunID{c.Run}},
+		{"after the last", events.RunQuery{After: events.RunKey{StartedAt: b.StartedAt, Run: b.Run}}, nil},
 		{"limit", events.RunQuery{Limit: 2}, []events.RunID{a.Run, d.Run}},
 		{"large limit", events.RunQuery{Limit: 20}, []events.RunID{a.Run, d.Run, c.Run, b.Run}},
 	} {

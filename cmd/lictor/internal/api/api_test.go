@@ -418,3 +418,39 @@ func TestQueriesInURLs(t *testing.T) {
 		t.Errorf("%v %s", err, cmp.Diff(es, got))
 	}
 }
+
+// A long list is read and written in pages, and is whole.
+func TestManyRuns(t *testing.T) {
+	f, c, _ := start(t, 0)
+	const n = 2*runsPage + 7
+	for i := range n {
+		run := eventstest.NewRun(events.RunID(fmt.Sprintf("r%011d", i)))
+		run.StartedAt = run.StartedAt.Add(time.Duration(i/3) * time.Second) // several of the same time
+		if err := f.store.Begin(t.Context(), run); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, limit := range []int{0, 1, runsPage, runsPage + 1, n, n + 1} {
+		list, err := c.Store().Runs(t.Context(), events.RunQuery{Limit: limit})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := n
+		if limit > 0 {
+			want = min(limit, n)
+		}
+		seen := map[events.RunID]bool{}
+		for i, r := range list {
+			seen[r.Run] = true
+			if i > 0 && r.StartedAt.After(list[i-1].StartedAt) {
+				t.Fatalf("limit %d: run %d is not in order", limit, i)
+			}
+		}
+		if len(list) != want || len(seen) != want {
+			t.Errorf("limit %d: %d runs, %d different ones, want %d", limit, len(list), len(seen), want)
+		}
+	}
+	if list, err := c.Store().Runs(t.Context(), events.RunQuery{AnalysisID: "none"}); err != nil || len(list) != 0 || list == nil {
+		t.Errorf("none: %v, %v", list, err)
+	}
+}

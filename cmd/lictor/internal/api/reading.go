@@ -2,6 +2,7 @@ package api
 
 import (
 	"cmp"
+	"encoding/json"
 	"net/http"
 	"time"
 
@@ -34,27 +35,72 @@ func (s *Server) find(r *http.Request, p Peer) (*events.Run, error) {
 
 func (s *Server) run(r *http.Request, p Peer) (any, error) { return s.find(r, p) }
 
-func (s *Server) runs(r *http.Request, p Peer) (any, error) {
+// runsPage is how many records are in memory at a time for one answer.
+const runsPage = 200
+
+// runs answers with a list of records, which is written as it is read: however many there are, a page of them is in memory.
+func (s *Server) runs(w http.ResponseWriter, r *http.Request) {
+	p := peerFrom(r.Context())
 	q, err := decodeRunQuery(r.URL.Query())
+	var store events.Reader
+	if err == nil {
+		store, err = s.store(r, p)
+	}
+	if err == nil && r.URL.Query().Get("count") == "true" {
+		s.answer(func(r *http.Request, _ Peer) (any, error) {
+			n, err := store.Count(r.Context(), q)
+			return client.CountAnswer{Runs: n}, err
+		}).ServeHTTP(w, r)
+		return
+	}
+	rest := q.Limit
+	if rest <= 0 || rest > maxRows {
+		rest = maxRows
+	}
+	var list []*events.Run
+	page := func() error {
+		q.Limit = min(rest, runsPage)
+		list, err = store.Runs(r.Context(), q)
+		rest -= len(list)
+		if n := len(list); n > 0 {
+			q.After = events.RunKey{StartedAt: list[n-1].StartedAt, Run: list[n-1].Run}
+		}
+		return err
+	}
+	if err == nil {
+		err = page()
+	}
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Now().Add(answerTime))
 	if err != nil {
-		return nil, err
+		s.fail(w, r, err)
+		return
 	}
-	store, err := s.store(r, p)
-	if err != nil {
-		return nil, err
+	w.Header().Set("Content-Type", "application/json")
+	begin := []byte("[")
+	for {
+		for _, run := range list {
+			text, err := json.Marshal(run)
+			if err != nil {
+				panic(http.ErrAbortHandler) // half a list must not look like a whole one
+			}
+			if _, err := w.Write(append(begin, text...)); err != nil {
+				return
+			}
+			begin = []byte(",")
+		}
+		if len(list) < q.Limit || rest == 0 {
+			break
+		}
+		_ = control.SetWriteDeadline(time.Now().Add(answerTime))
+		if err := page(); err != nil {
+			panic(http.ErrAbortHandler)
+		}
 	}
-	if r.URL.Query().Get("count") == "true" {
-		n, err := store.Count(r.Context(), q)
-		return client.CountAnswer{Runs: n}, err
+	if string(begin) == "[" {
+		_, _ = w.Write(begin)
 	}
-	if q.Limit <= 0 || q.Limit > maxRows {
-		q.Limit = maxRows
-	}
-	list, err := store.Runs(r.Context(), q)
-	if list == nil {
-		list = []*events.Run{}
-	}
-	return list, err
+	_, _ = w.Write([]byte("]\n"))
 }
 
 func (s *Server) resolve(r *http.Request, p Peer) (any, error) {

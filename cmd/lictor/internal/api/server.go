@@ -158,7 +158,7 @@ func (s *Server) table() []route {
 	routes := []route{
 		{"POST", "/api/v1/keep", "A launcher hands its run over; the connection becomes another protocol", nil, "", http.HandlerFunc(s.keep)},
 		{"GET", "/api/quests/status", "The section of the old watchdog: counts, and the last events", nil, "", s.recent("quests", s.quests)},
-		{"GET", "/api/v1/runs", "Run records, newest first", runParameters, "", s.answer(s.runs)},
+		{"GET", "/api/v1/runs", "Run records, newest first", runParameters, "", http.HandlerFunc(s.runs)},
 		{"POST", "/api/v1/runs", "Start a command as the caller, inside limits; a header Idempotency-Key makes it safe to ask again", nil,
 			"command: list; env: object; cwd; limits: memory_max, runtime_max, …; analysis_id; name; labels: object; properties: list of NAME=VALUE",
 			s.answer(s.launch)},
@@ -265,10 +265,7 @@ func (s *Server) answer(h func(*http.Request, Peer) (any, error)) http.Handler {
 		result, err := h(r, peerFrom(r.Context()))
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
 		if err != nil {
-			if problemOf(err).Status >= http.StatusInternalServerError {
-				s.tell.Warn("api", "path", r.URL.Path, "error", err)
-			}
-			writeProblem(w, err)
+			s.fail(w, r, err)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
@@ -279,6 +276,14 @@ func (s *Server) answer(h func(*http.Request, Peer) (any, error)) http.Handler {
 		}
 		_ = json.NewEncoder(w).Encode(result)
 	})
+}
+
+// fail says what went wrong: to the caller, and if it is not the caller's fault to the log.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if problemOf(err).Status >= http.StatusInternalServerError {
+		s.tell.Warn("api", "path", r.URL.Path, "error", err)
+	}
+	writeProblem(w, err)
 }
 
 // act does something to the run in the path, if the caller may see it.
