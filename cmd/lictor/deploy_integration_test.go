@@ -204,7 +204,7 @@ func (b *bed) verify() {
 		args = append([]string{"--user"}, args...)
 	}
 	units, _ := filepath.Glob("/usr/lib/systemd/" + string(b.mode) + "/lictor*.s*")
-	if want := map[Mode]int{ModeSystem: 4, ModeUser: 3}[b.mode]; len(units) != want {
+	if want := map[Mode]int{ModeSystem: 5, ModeUser: 3}[b.mode]; len(units) != want {
 		b.Errorf("units %v, want %d", units, want)
 	}
 	if out, err := b.command("systemd-analyze", append(args, units...)...).CombinedOutput(); err != nil || len(out) > 0 {

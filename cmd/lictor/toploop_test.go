@@ -40,18 +40,27 @@ func startOnTerminal(t *testing.T, command []string, env ...string) *topTerminal
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &topTerminal{t: t}
+	cmd := exec.Command(command[0], command[1:]...)
+	cmd.Env = append(os.Environ(), "LICTOR_STATE_DIR="+state, "HOME="+state, "LICTOR_HOST=none", "TEST_NOW=2026-11-23T15:10:00Z",
+		"TEST_CLOCK=runs", "TZ=UTC", "LANG=C.UTF-8", "TERM=xterm", "NO_COLOR=1", "WORK="+state, "TEST_LIVE="+fixture+"/box-live.json",
+		"TEST_BOX="+fixture+"/box-host.json", "TEST_PROCESSES="+fixture+"/box-processes.json")
+	cmd.Env = append(cmd.Env, env...)
+	return onTerminal(t, cmd)
+}
+
+// onTerminal runs a command as the leader of a session with a controlling terminal of 80 × 24.
+func onTerminal(t *testing.T, cmd *exec.Cmd) *topTerminal {
+	t.Helper()
+	h := &topTerminal{t: t, cmd: cmd}
 	h.person, h.tty = terminalPair(t, 80)
 	if err := getTermios(h.tty, &h.before); err != nil {
 		t.Fatal(err)
 	}
-	h.cmd = exec.Command(command[0], command[1:]...)
-	h.cmd.Stdin, h.cmd.Stdout, h.cmd.Stderr = h.tty, h.tty, h.tty
-	h.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	h.cmd.Env = append(os.Environ(), "LICTOR_STATE_DIR="+state, "HOME="+state, "LICTOR_HOST=none", "TEST_NOW=2026-11-23T15:10:00Z",
-		"TEST_CLOCK=runs", "TZ=UTC", "LANG=C.UTF-8", "TERM=xterm", "NO_COLOR=1", "WORK="+state, "TEST_LIVE="+fixture+"/box-live.json",
-		"TEST_BOX="+fixture+"/box-host.json", "TEST_PROCESSES="+fixture+"/box-processes.json")
-	h.cmd.Env = append(h.cmd.Env, env...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = h.tty, h.tty, h.tty
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setctty = true, true
 	go func() {
 		buf := make([]byte, 4096)
 		for {
@@ -64,10 +73,10 @@ func startOnTerminal(t *testing.T, command []string, env ...string) *topTerminal
 			}
 		}
 	}()
-	if err := h.cmd.Start(); err != nil {
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { h.cmd.Process.Kill() })
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	return h
 }
 
