@@ -169,7 +169,11 @@ func FuzzConnection(f *testing.F) {
 		if bytes.Contains(bytes.ToLower(sent), []byte("event-stream")) || bytes.Contains(sent, []byte("HEAD")) {
 			return // a stream has no end, and the answer to HEAD no body to find the next one behind
 		}
+		begun := time.Now()
 		said := exchange(t, path, sent)
+		if took := time.Since(begun); took > answerTime/2 {
+			t.Errorf("hung up on after %v", took)
+		}
 		got, err := statuses(said)
 		if err != nil {
 			t.Errorf("%v: %q", err, said)

@@ -294,6 +294,9 @@ func (s *Server) answer(h func(*http.Request, Peer) (any, error)) http.Handler {
 
 // fail says what went wrong: to the caller, and if it is not the caller's fault to the log.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+		panic(http.ErrAbortHandler) // who asked has hung up: net/http ends the connection, and says nothing
+	}
 	if problemOf(err).Status >= http.StatusInternalServerError {
 		s.tell.Warn("api", "path", r.URL.Path, "error", err)
 	}
