@@ -72,7 +72,7 @@ func (l *pipes) client(uid uint32) *http.Client {
 func servePipes(t *testing.T, b Backend) *pipes {
 	t.Helper()
 	l := &pipes{dialled: make(chan net.Conn), closed: make(chan struct{})}
-	s := NewServer(b, slog.New(slog.DiscardHandler))
+	s := NewServer(b, nil, slog.New(slog.DiscardHandler))
 	s.http.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		return context.WithValue(ctx, peerKey{}, Peer{UID: c.(pipeConn).uid})
 	}

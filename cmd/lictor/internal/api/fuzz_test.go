@@ -16,13 +16,15 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/events/eventstest"
 	"github.com/scidex/lictor/migrations"
 )
 
-// secret is in the record of another user's run and nowhere else.
+// secret is in the record of another user's run, and in the name of a token of that user, and nowhere else.
 const secret = "secret-9c1f6d"
 
 // suspicious is a backend that fails a test when it is to do something to a run of somebody else than the caller.
@@ -163,6 +165,12 @@ func FuzzAPI(f *testing.F) {
 		{"POST", "/api/v1/runs/aaaaaaaaaaaa/release", "", ""},
 		{"POST", "/api/v1/runs/adopt", "", `{"pid":1,"run":{"run":"bbbbbbbbbbbb","uid":0,"labels":{"a":"b"}},"properties":["IOWeight=1"]}`},
 		{"POST", "/api/v1/keep", "Connection: Upgrade\r\nUpgrade: lictor-keep/1\r\n", `{"resume":{"run":"bbbbbbbbbbbb"}}`},
+		{"POST", "/api/v1/login", "", ""},
+		{"GET", "/login?code=x", "Cookie: lictor_session=lictor_x_y\r\nAccept: text/html\r\n", ""},
+		{"POST", "/logout", "", ""},
+		{"GET", "/api/v1/tokens", "", ""},
+		{"POST", "/api/v1/tokens", "", `{"name":"x","valid_seconds":1e9}`},
+		{"DELETE", "/api/v1/tokens/x", "Authorization: Bearer lictor_x_y\r\n", ""},
 		{"DELETE", "/api/v1/runs/aaaaaaaaaaaa", "", ""},
 		{"GET", "/api/v1/../../etc//passwd", "", ""},
 		{"GET", "/api/v1/runs/%2e%2e%2fbbbbbbbbbbbb", "", ""},
@@ -172,6 +180,13 @@ func FuzzAPI(f *testing.F) {
 		f.Add(c.method, c.target, c.headers, []byte(c.body))
 	}
 	store := patient{twoUsers(f)}
+	tokens, err := OpenTokens(filepath.Join(f.TempDir(), "tokens.json"))
+	if err == nil {
+		_, _, err = tokens.Issue(1001, client.TokenProgram, secret, time.Hour)
+	}
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, method, target, headers string, body []byte) {
 		r := readRequest(method, target, headers, body)
 		if r == nil {
@@ -182,7 +197,9 @@ func FuzzAPI(f *testing.F) {
 		defer stop()
 		backend := &suspicious{fake: fake{store: store, keep: func(_ Peer, c *Conn) { c.Close() }}, t: t}
 		w := &recorder{httptest.NewRecorder(), stop, false}
-		NewServer(backend, slog.New(slog.DiscardHandler)).routes().ServeHTTP(w, r.WithContext(ctx))
+		server := NewServer(backend, nil, slog.New(slog.DiscardHandler))
+		server.tokens, server.addresses = tokens, []string{"127.0.0.1:7717"}
+		server.routes().ServeHTTP(w, r.WithContext(ctx))
 		if w.hijacked {
 			return
 		}

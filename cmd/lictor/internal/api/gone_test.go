@@ -15,7 +15,7 @@ import (
 // Who has hung up gets no answer, and is no error of the daemon's in its log: anybody could fill it that way.
 func TestGone(t *testing.T) {
 	var log bytes.Buffer
-	s := NewServer(&fake{store: &eventstest.Memory{}}, slog.New(slog.NewTextHandler(&log, nil)))
+	s := NewServer(&fake{store: &eventstest.Memory{}}, nil, slog.New(slog.NewTextHandler(&log, nil)))
 	ask := func(ctx context.Context) (aborted any, status int) {
 		w := httptest.NewRecorder()
 		func() {

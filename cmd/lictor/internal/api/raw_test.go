@@ -37,7 +37,7 @@ func rawServer(tb testing.TB) string {
 		if _, err := c.First(); err == nil {
 			_, _ = c.Next()
 		}
-	}}, slog.New(slog.DiscardHandler))
+	}}, nil, slog.New(slog.DiscardHandler))
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
 	tb.Cleanup(func() {
@@ -73,7 +73,7 @@ func exchange(tb testing.TB, path string, sent []byte) []byte {
 func statuses(said []byte) (list []int, err error) {
 	in := bufio.NewReader(bytes.NewReader(said))
 	for {
-		if _, err := in.Peek(1); err != nil {
+		if _, err := in.Peek(1); errors.Is(err, io.EOF) {
 			return list, nil
 		}
 		answer, err := http.ReadResponse(in, nil)
