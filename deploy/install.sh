@@ -34,6 +34,7 @@ files() {
 	"$1" "$example" "$here/lictor.toml"
 	"$1" "$doc/examples/postgres-roles.sql" "$here/../migrations/roles.sql"
 	"$1" "$doc/examples/prometheus-rules.yml" "$here/prometheus-rules.yml"
+	"$1" "$doc/examples/grafana-dashboard.json" "$here/grafana-dashboard.json"
 }
 completions() {
 	"$1" "$PREFIX/share/bash-completion/completions/lictor" bash

@@ -32,6 +32,12 @@ type benchFleet struct {
 // newBenchFleet starts a daemon; words are put before its command line (systemd-run …).
 func newBenchFleet(b *testing.B, sweep string, words ...string) *benchFleet {
 	b.Helper()
+	return newBenchFleetAt(b, noSocket, sweep, words...)
+}
+
+// newBenchFleetAt starts one that listens at a socket.
+func newBenchFleetAt(b *testing.B, socket, sweep string, words ...string) *benchFleet {
+	b.Helper()
 	b.Setenv("LICTOR_STATE_DIR", b.TempDir())
 	b.Setenv("LICTOR_HOST", noHost)
 	b.Setenv("LICTOR_DEBUG", "1")
@@ -39,7 +45,7 @@ func newBenchFleet(b *testing.B, sweep string, words ...string) *benchFleet {
 	log, err := os.Create(f.log)
 	must(err)
 	defer log.Close()
-	line := append(words, benchBinary(b), "watch", "--socket", noSocket, "--sweep", sweep)
+	line := append(words, benchBinary(b), "watch", "--socket", socket, "--sweep", sweep)
 	f.daemon = exec.Command(line[0], line[1:]...)
 	f.daemon.Stdout, f.daemon.Stderr = log, log
 	must(f.daemon.Start())

@@ -49,6 +49,7 @@ type daemon struct {
 	busy    map[scope.RunID]bool    // somebody waits for the end of its keeper, starts or finishes it, or will look again
 	callers map[scope.RunID]*caller // launchers that have handed their runs over
 	quota   quota
+	started quota // of launches that systemd is asked for
 
 	narrow chan struct{} // holds a value for each run that is settled while descriptors are short
 	short  atomic.Bool   // they are
@@ -131,8 +132,9 @@ func (a *App) newDaemon(l *scope.Launcher, sweep time.Duration) *daemon {
 	log := slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: a.logLevel(slog.LevelInfo)}))
 	d := &daemon{app: a, launcher: l, settler: a.newSettler(l), log: log, sweeps: sweep,
 		look: make(chan scope.RunID, 1024), rescan: make(chan struct{}, 1), busy: map[scope.RunID]bool{}, callers: map[scope.RunID]*caller{},
-		quota:  quota{live: maxLivePerUser, perMinute: maxLaunchesPerUser, launched: map[uint32]*bucket{}},
-		narrow: make(chan struct{}, settlers)}
+		quota:   quota{live: maxLivePerUser, perMinute: maxLaunchesPerUser, launched: map[uint32]*bucket{}},
+		started: quota{live: maxLivePerUser, perMinute: maxLaunchesPerUser, launched: map[uint32]*bucket{}},
+		narrow:  make(chan struct{}, settlers)}
 	d.settler.act = true
 	d.settler.wrote = d.wrote
 	d.settler.report = func(line string) { d.log.Info("settled", "what", line) }

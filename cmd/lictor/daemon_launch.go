@@ -30,6 +30,9 @@ func (b *backend) Launch(ctx context.Context, peer api.Peer, l *client.Launch) (
 			return run, false, err
 		}
 	}
+	if err := b.mayLaunch(peer.UID); err != nil {
+		return nil, false, err
+	}
 	who, err := user.LookupId(strconv.FormatUint(uint64(peer.UID), 10))
 	if err != nil {
 		return nil, false, client.NewProblem(http.StatusForbidden, err.Error(), "only users that the system knows can start runs")
@@ -56,6 +59,14 @@ func (b *backend) Launch(ctx context.Context, peer api.Peer, l *client.Launch) (
 	}
 	run, err = b.launched(ctx, id)
 	return run, true, err
+}
+
+// mayLaunch refuses a user who is above the quota, before systemd has anything to do with it: that is where a flood ends. Launches that
+// fail count, too.
+func (d *daemon) mayLaunch(uid uint32) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.started.admit(uid, d.liveOf(uid), d.app.Now())
 }
 
 // launched is the record of a run that was started by an earlier request.

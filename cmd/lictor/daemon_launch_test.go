@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"net/http"
 	"os/user"
 	"slices"
 	"strings"
@@ -8,6 +10,8 @@ import (
 	"time"
 
 	"github.com/scidex/lictor/cmd/lictor/client"
+	"github.com/scidex/lictor/cmd/lictor/internal/api"
+	"github.com/scidex/lictor/scope"
 )
 
 // What a caller asks for over HTTP becomes a command line of lictor, or is refused.
@@ -43,5 +47,38 @@ func TestLaunchEnv(t *testing.T) {
 	want := []string{"HOME=/home/alice", "LANG=C.UTF-8", "LOGNAME=alice", "PATH=/opt/bin", "USER=alice", "X=y"}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// F1: who is above the quota is refused before anything is started, with a status that says to wait; what the launcher is refused by the
+// daemon that it hands its run over to is told with the same one.
+func TestF1LaunchQuota(t *testing.T) {
+	app, _ := configApp(t, nil, nil)
+	app.newID, app.Now = scope.NewRunID, func() time.Time { return time.Unix(1e9, 0) }
+	b := &backend{daemon: &daemon{app: app, started: quota{live: 3, perMinute: 2, launched: map[uint32]*bucket{}}}}
+	nonsense := &client.Launch{Command: []string{"true"}, Limits: map[string]client.Amount{"memory_max": "lots"}} // goes no further
+	launch := func(uid uint32) int {
+		_, _, err := b.Launch(t.Context(), api.Peer{PID: 7, UID: uid}, nonsense)
+		p, ok := errors.AsType[*client.Problem](err)
+		if !ok || p.Hint == "" {
+			t.Fatalf("%v", err)
+		}
+		return p.Status
+	}
+	const nobody = 65534
+	for i, want := range []int{http.StatusBadRequest, http.StatusBadRequest, http.StatusTooManyRequests, http.StatusTooManyRequests} {
+		if got := launch(nobody); got != want {
+			t.Errorf("launch %d: %d, want %d", i, got, want)
+		}
+	}
+	for range 4 {
+		if got := launch(0); got != http.StatusBadRequest {
+			t.Errorf("root: %d", got)
+		}
+	}
+	late := answerOf(refused(explainProblem(client.NewProblem(http.StatusTooManyRequests, "3 runs of yours are alive", "lictor ps")))).err()
+	var p *client.Problem
+	if err := launchProblem(late); !errors.As(err, &p) || p.Status != http.StatusTooManyRequests || p.Detail != "3 runs of yours are alive" || p.Hint != "lictor ps" {
+		t.Errorf("refused by the daemon: %+v", p)
 	}
 }

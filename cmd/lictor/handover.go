@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/scope"
 	"golang.org/x/sys/unix"
 )
@@ -37,6 +38,8 @@ type answer struct {
 	Code  int    `json:"code,omitempty"`
 	Error string `json:"error,omitempty"`
 	Hint  string `json:"hint,omitempty"`
+
+	Status int `json:"status,omitempty"` // of the daemon's problem, if it is one
 }
 
 // newHandover describes this process.
@@ -69,7 +72,11 @@ func answerOf(err error) answer {
 	if err == nil {
 		return answer{}
 	}
-	return answer{Code: codeOf(err), Error: err.Error(), Hint: hintOf(err)}
+	a := answer{Code: codeOf(err), Error: err.Error(), Hint: hintOf(err)}
+	if p, ok := errors.AsType[*client.Problem](err); ok {
+		a.Status = p.Status
+	}
+	return a
 }
 
 // err is the reverse of answerOf.
@@ -77,7 +84,11 @@ func (a answer) err() error {
 	if a == (answer{}) {
 		return nil
 	}
-	err := withCode(a.Code, errors.New(a.Error))
+	err := errors.New(a.Error)
+	if a.Status != 0 {
+		err = client.NewProblem(a.Status, a.Error, a.Hint)
+	}
+	err = withCode(a.Code, err)
 	if a.Hint == "" {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/scope"
 )
 
@@ -38,6 +39,7 @@ func TestHandover(t *testing.T) {
 		{"refused", withHint(withCode(exitRefused, errors.New("no")), "try this"), exitRefused, "try this"},
 		{"not found", withCode(127, errors.New("not there")), 127, ""},
 		{"plain", errors.New("plain"), exitFailure, ""},
+		{"above the quota", explainProblem(client.NewProblem(429, "too many", "wait")), exitFailure, "wait"},
 	}
 	for _, tt := range answers {
 		t.Run(tt.name, func(t *testing.T) {
@@ -60,6 +62,10 @@ func TestHandover(t *testing.T) {
 			}
 			if err != nil && (err.Error() != tt.err.Error() || codeOf(err) != tt.code || hintOf(err) != tt.hint) {
 				t.Errorf("got %v, code %d, hint %q; want %v, %d, %q", err, codeOf(err), hintOf(err), tt.err, tt.code, tt.hint)
+			}
+			was, refused := errors.AsType[*client.Problem](tt.err)
+			if is, ok := errors.AsType[*client.Problem](err); ok != refused || ok && is.Status != was.Status {
+				t.Errorf("got the problem %+v, want %+v", is, was)
 			}
 		})
 	}

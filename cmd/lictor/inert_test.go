@@ -6,9 +6,11 @@ import (
 	"unicode/utf8"
 )
 
-func TestInert(t *testing.T) {
+// TestX20Inert: escape sequences, bidi overrides and what else a terminal or a reader falls for are shown, not sent.
+func TestX20Inert(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		{"plain", "python3 embed.py --all", "python3 embed.py --all"},
+		{"script", "<script>$(reboot)</script>", "<script>$(reboot)</script>"}, // a terminal executes none
 		{"letters of other scripts", "análisis 分析 ünï", "análisis 分析 ünï"},
 		{"escape sequence", "a\x1b[31mred", `a\x1b[31mred`},
 		{"eight-bit escape", "a\u009b31m", `a\u009b31m`},

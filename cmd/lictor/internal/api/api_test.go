@@ -336,8 +336,8 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-// F6, X16: a user with too many connections gets no more; others do.
-func TestConnectionQuota(t *testing.T) {
+// A user with too many connections gets no more; others do.
+func TestF6ConnectionQuota(t *testing.T) {
 	l := &listener{perUser: 2, open: map[uint32]int{}}
 	for i, c := range []struct {
 		uid  uint32

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -246,10 +247,23 @@ func (s *Server) ready(r *http.Request, _ Peer) (any, error) {
 func readBody(r *http.Request, into any) error {
 	d := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxBody))
 	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil && !errors.Is(err, io.EOF) {
-		return NewProblem(http.StatusBadRequest, "body: "+err.Error(), "")
+	err := d.Decode(into)
+	if err == nil {
+		if _, err = d.Token(); err == nil {
+			err = errors.New("more than one JSON value")
+		}
 	}
-	return nil
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	status := http.StatusBadRequest
+	switch {
+	case errors.As(err, new(*http.MaxBytesError)):
+		status = http.StatusRequestEntityTooLarge
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		status = http.StatusRequestTimeout
+	}
+	return NewProblem(status, "body: "+err.Error(), "")
 }
 
 // located is an answer with a status and a place of its own.
@@ -280,6 +294,9 @@ func (s *Server) answer(h func(*http.Request, Peer) (any, error)) http.Handler {
 
 // fail says what went wrong: to the caller, and if it is not the caller's fault to the log.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+		panic(http.ErrAbortHandler) // who asked has hung up: net/http ends the connection, and says nothing
+	}
 	if problemOf(err).Status >= http.StatusInternalServerError {
 		s.tell.Warn("api", "path", r.URL.Path, "error", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -65,13 +66,44 @@ func (l *listening) listen(ctx context.Context, enough func(n int) bool) error {
 	return io.ErrUnexpectedEOF
 }
 
-// A client that goes and comes back with Last-Event-ID misses nothing and sees nothing twice; others see all; a filter filters.
+// streamSize is how many events how many clients are told of: make test-long takes the counts that need minutes.
+func streamSize() (events, clients int) {
+	if os.Getenv("LICTOR_TEST_LONG") != "" {
+		return 10000, 500
+	}
+	return 2000, 60
+}
+
+// stall subscribes and reads nothing.
+func stall(t *testing.T, path string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	fmt.Fprintf(conn, "GET /api/v1/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nLast-Event-ID: 1\r\n\r\n")
+	return conn
+}
+
+// wantDropped waits until a client that has read nothing must have been hung up on, and looks whether it was.
+func wantDropped(t *testing.T, conn net.Conn, everything int) {
+	t.Helper()
+	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if rest, err := io.ReadAll(conn); err != nil || len(rest) >= everything {
+		t.Errorf("the stalled one: %d bytes, %v, want less than everything and the end", len(rest), err)
+	}
+}
+
+// A client that goes and comes back with Last-Event-ID misses nothing and sees nothing twice; others see all, in order, also while some
+// read nothing; a filter filters.
 func TestStream(t *testing.T) {
-	const n, clients = 2000, 40
+	n, clients := streamSize()
 	f, _, path := start(t, 0)
 	run := begin(t, f, "aaaaaaaaaaaa", 1000)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
+	stalled := []net.Conn{stall(t, path), stall(t, path), stall(t, path)}
 	var ready, done sync.WaitGroup
 	all := make([]*listening, clients)
 	for i := range clients {
@@ -83,7 +115,7 @@ func TestStream(t *testing.T) {
 			for len(l.got) < n {
 				part := n
 				if i%2 == 0 { // it comes and goes
-					part = 100 + i
+					part = n/20 + i
 				}
 				if err := l.listen(ctx, func(k int) bool { return k >= part || len(l.got) >= n }); err != nil {
 					t.Error(err)
@@ -93,17 +125,33 @@ func TestStream(t *testing.T) {
 		})
 	}
 	ready.Wait()
+	began := time.Now()
 	for i := range n {
 		if err := f.store.Append(ctx, events.NewEvent(run, events.KindIntent, i, run.StartedAt)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	done.Wait()
+	t.Logf("%d clients were told of %d events in %v", clients, n, time.Since(began).Round(time.Millisecond))
 	for i, l := range all {
 		for k, id := range l.got {
 			if id != strconv.Itoa(k+2) {
 				t.Fatalf("client %d: event %d has id %s, want %d", i, k, id, k+2)
 			}
+		}
+		if len(l.got) != n {
+			t.Errorf("client %d: %d events", i, len(l.got))
+		}
+	}
+	if clients >= 500 { // in the short test they are TestStreamStalled's business
+		e := events.NewEvent(run, events.KindIntent, 0, run.StartedAt)
+		one, err := newFrame(&e, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(streamStall + time.Second)
+		for _, conn := range stalled {
+			wantDropped(t, conn, n*len(one.text))
 		}
 	}
 	ended, e := eventstest.Ended(run)
@@ -191,12 +239,7 @@ func TestStreamOfReplacedStore(t *testing.T) {
 func TestStreamStalled(t *testing.T) {
 	f, _, path := start(t, 0)
 	run := begin(t, f, "aaaaaaaaaaaa", 1000)
-	conn, err := net.Dial("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	fmt.Fprintf(conn, "GET /api/v1/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nLast-Event-ID: 1\r\n\r\n")
+	conn := stall(t, path)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	big := strings.Repeat("x", 2000)
@@ -212,11 +255,8 @@ func TestStreamStalled(t *testing.T) {
 	if err := l.listen(ctx, func(k int) bool { return k == n }); err != nil {
 		t.Errorf("the other client: %v after %d", err, len(l.got))
 	}
-	_ = conn.SetReadDeadline(time.Now().Add(streamStall + 20*time.Second))
 	time.Sleep(streamStall + time.Second)
-	if rest, err := io.ReadAll(conn); err != nil || len(rest) > n*len(big) {
-		t.Errorf("the stalled one: %d bytes, %v, want less than everything and the end", len(rest), err)
-	}
+	wantDropped(t, conn, n*len(big))
 }
 
 // The client's Wait returns with the end, whenever that comes.
