@@ -102,7 +102,7 @@ type EndedDetail struct {
 	BlackBox *BlackBox `json:"black_box,omitempty"`
 }
 
-// BlackBox are readings of memory.current, every second while it moved.
+// BlackBox are readings of memory.current: in the last minute every second while it moved, before that ever fewer.
 type BlackBox struct {
 	Seconds     []float64 `json:"seconds"` // relative to the end: 0 or less
 	MemoryBytes []uint64  `json:"memory_bytes"`

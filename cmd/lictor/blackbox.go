@@ -12,10 +12,7 @@ import (
 	"github.com/scidex/lictor/watcher"
 )
 
-// blackBoxTime is how long before its end the memory of a killed run is on record.
-const blackBoxTime = time.Minute
-
-// blackBoxed writes the last minute of a killed run into its ended event.
+// blackBoxed writes what a killed run held into its ended event.
 type blackBoxed struct {
 	watcher.Recorder
 	history *history.Sampler
@@ -36,14 +33,12 @@ func (b blackBoxed) End(ctx context.Context, run *events.Run, es ...events.Event
 	return b.Recorder.End(ctx, run, es...)
 }
 
-// newBlackBox is what was read within the last minute, nil if that is nothing.
+// newBlackBox is what was read, nil if that is nothing: the last minute whole, of the time before ever less.
 func newBlackBox(all []history.Sample, now time.Duration) *events.BlackBox {
 	box := &events.BlackBox{}
 	for _, s := range all {
-		if before := now - s.At; before <= blackBoxTime {
-			box.Seconds = append(box.Seconds, -math.Round(before.Seconds()*10)/10)
-			box.MemoryBytes = append(box.MemoryBytes, s.Bytes)
-		}
+		box.Seconds = append(box.Seconds, -math.Round((now-s.At).Seconds()*10)/10)
+		box.MemoryBytes = append(box.MemoryBytes, s.Bytes)
 	}
 	if len(box.Seconds) == 0 {
 		return nil

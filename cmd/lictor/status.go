@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/events"
 )
 
@@ -69,12 +70,7 @@ func (a *App) status(ctx context.Context, s events.Reader, asJSON bool) error {
 
 func (a *App) summarise(ctx context.Context, s events.Reader) (summary, error) {
 	if c := a.elsewhere(); c != nil {
-		var sum summary
-		text, err := c.Summary(ctx)
-		if err == nil {
-			err = json.Unmarshal(text, &sum)
-		}
-		return sum, err
+		return summaryThere(ctx, c)
 	}
 	live, err := a.listRuns(ctx, s, events.RunQuery{Live: true})
 	if err != nil {
@@ -102,7 +98,13 @@ func (a *App) summarise(ctx context.Context, s events.Reader) (summary, error) {
 // totals is the part of a summary that costs little enough to be told every second.
 func (a *App) totals(ctx context.Context, s events.Reader, live []listed) (summary, error) {
 	sum := summary{Manager: a.Mode(), Used: new(uint64), Live: map[string]int{}}
-	if a.Box != nil {
+	if c := a.elsewhere(); c != nil {
+		there, err := summaryThere(ctx, c)
+		if err != nil {
+			return sum, err
+		}
+		sum.Box = there.Box
+	} else if a.Box != nil {
 		sum.Box = a.Box(ctx, a)
 	}
 	for _, r := range live {
@@ -110,6 +112,15 @@ func (a *App) totals(ctx context.Context, s events.Reader, live []listed) (summa
 	}
 	var err error
 	sum.Kills, err = s.KillsSince(ctx, a.Now().Add(-day))
+	return sum, err
+}
+
+// summaryThere is the summary of another machine.
+func summaryThere(ctx context.Context, c *client.Client) (sum summary, err error) {
+	text, err := c.Summary(ctx)
+	if err == nil {
+		err = json.Unmarshal(text, &sum)
+	}
 	return sum, err
 }
 

@@ -72,14 +72,3 @@ func (r *Ring) Still() bool { return r.calm >= still }
 func (r *Ring) Samples() []Sample {
 	return append(append(make([]Sample, 0, len(r.old)+len(r.last)), r.old...), r.last...)
 }
-
-// Since returns those that are not older than a time.
-func (r *Ring) Since(t time.Duration) []Sample {
-	all := r.Samples()
-	for i, s := range all {
-		if s.At >= t {
-			return all[i:]
-		}
-	}
-	return nil
-}

@@ -40,19 +40,6 @@ func TestRing(t *testing.T) {
 	})
 }
 
-func TestRingSince(t *testing.T) {
-	var r Ring
-	for i := range 100 {
-		r.Add(Sample{time.Duration(i) * time.Second, 1})
-	}
-	if got := r.Since(40 * time.Second); len(got) != 60 || got[0].At != 40*time.Second {
-		t.Errorf("%d samples from %v", len(got), got[0].At)
-	}
-	if got := r.Since(time.Hour); got != nil {
-		t.Errorf("from the future: %v", got)
-	}
-}
-
 func TestMoved(t *testing.T) {
 	for _, c := range []struct {
 		a, b uint64
