@@ -35,6 +35,7 @@ type Fleet struct {
 	watches  map[WatchID]*member
 	children WatchID
 	wakes    wakes
+	armed    time.Duration // what timer is set to; 0 is not known
 }
 
 // member is a run in a fleet.
@@ -200,12 +201,23 @@ func (f *Fleet) route(batch []Notice) {
 			f.LookAtAll()
 			child = true
 		case m != nil:
-			m.post(input{look: true})
+			m.post(n.input())
 		}
 		if child && f.Changed != nil {
 			f.Changed(n)
 		}
 	}
+}
+
+// input is what a notice means to the run that it is about.
+func (n Notice) input() input {
+	switch {
+	case n.Kind == NoticeChanged && n.Name == "memory.events":
+		return input{memory: true}
+	case n.Kind == NoticeChanged && n.Name == "pids.events":
+		return input{tasks: true}
+	}
+	return input{look: true}
 }
 
 // LookAtAll has every run looked at.
@@ -381,9 +393,10 @@ func (f *Fleet) schedule(m *member, at time.Duration) {
 	f.setTimer()
 }
 
+// setTimer sets the timer to the soonest wake. That one is seldom another one after a turn, and to set it costs a system call.
 func (f *Fleet) setTimer() {
-	if f.timer != nil {
-		_ = f.timer.Reset(f.wakes.next())
+	if next := f.wakes.next(); f.timer != nil && next != f.armed && f.timer.Reset(next) == nil {
+		f.armed = next
 	}
 }
 
@@ -391,6 +404,7 @@ func (f *Fleet) setTimer() {
 func (f *Fleet) expire() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.armed = 0
 	now := cgroup.Boottime()
 	for w := f.wakes.due(now); w != nil; w = f.wakes.due(now) {
 		w.member.postLocked(input{look: true})

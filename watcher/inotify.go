@@ -19,6 +19,10 @@ const (
 	rearmAfter = 500 * time.Millisecond
 	rearmMost  = 2 * time.Second
 
+	// rearmGrid is what the times at which watches are put back are rounded to, so that many files that change without end are
+	// looked at together.
+	rearmGrid = rearmAfter
+
 	// batchGap is the least time between batches when they come thick and fast, so that many runs that thrash at once cost
 	// few wake-ups.
 	batchGap = 20 * time.Millisecond
@@ -59,6 +63,7 @@ type Notice struct {
 type Notifier struct {
 	file *os.File
 	fd   int // of file; used under mu while !closed
+	born time.Time
 
 	mu      sync.Mutex
 	closed  bool
@@ -99,6 +104,7 @@ func NewNotifier() (*Notifier, error) {
 	return &Notifier{
 		file:    os.NewFile(uintptr(fd), "inotify"), // non-blocking, so the runtime's poller waits for it
 		fd:      fd,
+		born:    time.Now(),
 		watches: map[WatchID]*watch{},
 		byWD:    map[int32]*subject{},
 	}, nil

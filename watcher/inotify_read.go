@@ -97,12 +97,15 @@ func (n *Notifier) forget(wd int32, id WatchID) {
 func (n *Notifier) fired(s *subject, now time.Time, batch *noticeBatch) {
 	if now.Sub(s.told) < rearmAfter {
 		s.pause = min(max(2*s.pause, rearmAfter), rearmMost)
-		n.postpone(s, now.Add(s.pause))
+		n.postpone(s, onGrid(n.born, now.Add(s.pause)))
 		return
 	}
 	s.pause = 0
 	n.rearm(s, now, batch)
 }
+
+// onGrid is the time nearest to t that is a multiple of rearmGrid after born.
+func onGrid(born, t time.Time) time.Time { return born.Add(t.Sub(born).Round(rearmGrid)) }
 
 func (n *Notifier) postpone(s *subject, due time.Time) {
 	i, _ := slices.BinarySearchFunc(n.spent, due, func(f spentFile, t time.Time) int { return f.due.Compare(t) })
