@@ -27,6 +27,10 @@ type Fleet struct {
 	// it before Run; it must not block.
 	Changed func(Notice)
 
+	// Deaths, if not nil, waits for the ends of processes that are not children of this one, for a fleet of many; else a goroutine
+	// waits for each. Set it before Run; it is closed with the fleet.
+	Deaths *Deaths
+
 	overflows atomic.Uint64
 	work      sync.WaitGroup // turns and waits
 
@@ -75,6 +79,9 @@ func (f *Fleet) Close() {
 	}
 	if f.timer != nil {
 		_ = f.timer.Close()
+	}
+	if f.Deaths != nil {
+		_ = f.Deaths.Close()
 	}
 }
 
@@ -145,6 +152,13 @@ func (f *Fleet) Run(ctx context.Context) {
 			if err := f.notifier.Run(ctx, notices); err != nil {
 				f.log.Error("notifications ended; polling", logError, err)
 				close(blind)
+			}
+		})
+	}
+	if f.Deaths != nil {
+		own.Go(func() {
+			if err := f.Deaths.Run(ctx); err != nil {
+				f.log.Error("the ends of main processes are told by their cgroups only", logError, err)
 			}
 		})
 	}
@@ -282,6 +296,10 @@ func (f *Fleet) watch(m *member) (ids []WatchID) {
 // awaitLeader waits for the end of the main process. To be unable to wait (no descriptor is left for its pidfd) is not its end:
 // that is tried again.
 func (m *member) awaitLeader(ctx context.Context) {
+	if t, ok := m.Target.(Stranger); ok && m.fleet.Deaths != nil {
+		m.awaitStranger(ctx, t)
+		return
+	}
 	for {
 		x, err := m.Target.Wait(ctx)
 		if ctx.Err() != nil {
@@ -296,16 +314,64 @@ func (m *member) awaitLeader(ctx context.Context) {
 	}
 }
 
+func (m *member) awaitStranger(ctx context.Context, t Stranger) {
+	pid, startTicks := t.Leader()
+	for {
+		err := m.awaitGone(ctx, pid, startTicks, func(p *cgroup.Process) {
+			if x, err := t.Ended(ctx, p); ctx.Err() == nil {
+				m.post(input{end: &leaderEnd{x, err}})
+			}
+		})
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		m.Log.Warn("main process not waited for", logRun, m.Run.Run, logError, err)
+		pause(ctx, waitRetry)
+	}
+}
+
+// goOn has a goroutine work for the run, if it is kept still.
+func (m *member) goOn(work func()) {
+	m.fleet.mu.Lock()
+	defer m.fleet.mu.Unlock()
+	if m.ctx.Err() == nil {
+		m.fleet.work.Go(work)
+	}
+}
+
 // monitor follows the unit. A manager that cannot be listened to is no error: then a stop by somebody else cannot always be
 // told from a stranger's kill, and the record says which sources were read.
 func (m *member) monitor(ctx context.Context) {
-	for wait := monitorRetry; ; wait = min(2*wait, monitorRetryMax) {
-		err := m.Target.Monitor(ctx, m.unitChanged)
+	m.monitorFrom(ctx, monitorRetry)
+}
+
+func (m *member) monitorFrom(ctx context.Context, wait time.Duration) {
+	again := func() time.Duration { return min(2*wait, monitorRetryMax) }
+	failed := func(err error) {
+		m.Log.Debug("unit not monitored", logRun, m.Run.Run, logError, err)
+		pause(ctx, wait)
+	}
+	for ; ; wait = again() {
+		var err error
+		if t, ok := m.Target.(Follower); ok {
+			var stop func()
+			stop, err = t.Follow(ctx, m.unitChanged, func(err error) {
+				m.goOn(func() {
+					failed(err)
+					m.monitorFrom(ctx, again())
+				})
+			})
+			if err == nil {
+				context.AfterFunc(ctx, stop)
+				return
+			}
+		} else {
+			err = m.Target.Monitor(ctx, m.unitChanged)
+		}
 		if ctx.Err() != nil {
 			return
 		}
-		m.Log.Debug("unit not monitored", logRun, m.Run.Run, logError, err)
-		pause(ctx, wait)
+		failed(err)
 	}
 }
 

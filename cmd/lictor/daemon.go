@@ -131,6 +131,10 @@ func (a *App) newDaemon(l *scope.Launcher, sweep time.Duration) *daemon {
 	d.settler.report = func(line string) { d.log.Info("settled", "what", line) }
 	d.fleet = watcher.NewFleet(d.log)
 	d.fleet.Changed = d.changed
+	var err error
+	if d.fleet.Deaths, err = watcher.NewDeaths(); err != nil {
+		d.log.Warn("a goroutine waits for each main process", "error", err)
+	}
 	d.metrics = d.newMetrics()
 	d.kernel, d.kernelNo = watcher.OpenKernelLogs()
 	return d

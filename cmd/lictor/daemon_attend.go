@@ -98,7 +98,7 @@ func (d *daemon) keep(ctx context.Context, led *scope.Ledger, who *caller) (hand
 	}
 	w := d.keeper(ctx, k, rec, led)
 	if who != nil {
-		w.Target, w.LeaderGone = handedOver{target: target{l: d.launcher, run: led.Run}, leader: led.Facts.Leader, caller: who}, false
+		w.Target, w.LeaderGone = handedOver{followed{target{l: d.launcher, run: led.Run}, led.Facts.Leader}, who}, false
 	}
 	d.hand(ctx, w, led)
 	return true, nil
@@ -192,7 +192,13 @@ func (t followed) Wait(ctx context.Context) (watcher.Exit, error) {
 	return watcher.WaitExit(ctx, t.leader.PID, t.leader.StartTicks)
 }
 
-// Monitor implements watcher.Target.
-func (t followed) Monitor(ctx context.Context, fn func(watcher.UnitState)) error {
-	return t.l.Follow(ctx, t.run, func(st scope.UnitState) { fn(unitState(st, true)) })
+// Leader implements watcher.Stranger.
+func (t followed) Leader() (pid int, startTicks uint64) { return t.leader.PID, t.leader.StartTicks }
+
+// Ended implements watcher.Stranger.
+func (t followed) Ended(ctx context.Context, p *cgroup.Process) (watcher.Exit, error) { return watcher.ExitOf(ctx, p) }
+
+// Follow implements watcher.Follower.
+func (t followed) Follow(ctx context.Context, fn func(watcher.UnitState), lost func(error)) (stop func(), err error) {
+	return t.l.Follow(ctx, t.run, func(st scope.UnitState) { fn(unitState(st, true)) }, lost)
 }
