@@ -19,13 +19,14 @@ const (
 	rearmAfter = 500 * time.Millisecond
 	rearmMost  = 2 * time.Second
 
-	// rearmGrid is what the times at which watches are put back are rounded to, so that many files that change without end are
-	// looked at together.
-	rearmGrid = rearmAfter
+	// rearmCrowd is how many such files there may be before each is told of more seldom still, so that they cost no more than this
+	// many, down to once in rearmCap. That a run has ended is told by another file, and at once.
+	rearmCrowd = 32
+	rearmCap   = 30 * time.Second
 
 	// batchGap is the least time between batches when they come thick and fast, so that many runs that thrash at once cost
 	// few wake-ups.
-	batchGap = 20 * time.Millisecond
+	batchGap = 50 * time.Millisecond
 )
 
 // WatchID names a watch of one Notifier. It is never reused.

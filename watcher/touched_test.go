@@ -51,13 +51,38 @@ func TestNoticeInput(t *testing.T) {
 	}
 }
 
+func TestNextPause(t *testing.T) {
+	const s = time.Second
+	for _, tt := range []struct {
+		name        string
+		last, after time.Duration
+		others      int
+		want        time.Duration
+	}{
+		{"the first change", 0, time.Hour, 0, 0},
+		{"at once again", 0, s / 100, 0, rearmAfter},
+		{"and again", rearmAfter, s / 100, 0, 2 * rearmAfter},
+		{"for ever", rearmMost, s / 100, rearmCrowd - 1, rearmMost},
+		{"slower, but without end", rearmMost, s, 0, rearmMost},
+		{"quiet for once", rearmMost, rearmMost, 0, 0},
+		{"one of 64", rearmMost, s / 100, 63, 2 * rearmMost},
+		{"fewer than before", 3 * rearmMost, s / 100, 0, rearmMost},
+		{"one of thousands", rearmCap, s / 100, 5000, rearmCap},
+	} {
+		if got := nextPause(tt.last, tt.after, tt.others); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
 func TestOnGrid(t *testing.T) {
 	born := time.Now()
-	for _, tt := range []struct{ at, want time.Duration }{
-		{0, 0}, {rearmGrid, rearmGrid}, {rearmGrid + rearmGrid/3, rearmGrid}, {2*rearmGrid - 1, 2 * rearmGrid}, {rearmMost, rearmMost},
+	const s = time.Second
+	for _, tt := range []struct{ at, pause, want time.Duration }{
+		{0, s, 0}, {s, s, s}, {s + s/3, s, s}, {2*s - 1, s, 2 * s}, {7*s + s/2, rearmAfter, 7*s + s/2}, {7 * s, rearmMost, 8 * s},
 	} {
-		if got := onGrid(born, born.Add(tt.at)).Sub(born); got != tt.want {
-			t.Errorf("%v: %v, want %v", tt.at, got, tt.want)
+		if got := onGrid(born, born.Add(tt.at), tt.pause).Sub(born); got != tt.want {
+			t.Errorf("%v in steps of %v: %v, want %v", tt.at, tt.pause, got, tt.want)
 		}
 	}
 }
