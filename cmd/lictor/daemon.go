@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -66,16 +65,6 @@ const (
 	// finishRetry is when to try again what failed.
 	finishRetry = 5 * time.Second
 )
-
-// daemonGC is how much garbage the daemon may have beside what it needs, in percent: it has little to do and much to remember.
-const daemonGC = 50
-
-// stayLean is called before there is much memory. With transparent huge pages each table of Go's runtime, and each hole in its heap,
-// would take 2 MiB that the kernel does not get back.
-func stayLean() {
-	_ = unix.Prctl(unix.PR_SET_THP_DISABLE, 1, 0, 0, 0)
-	debug.SetGCPercent(daemonGC)
-}
 
 // watch runs the daemon until it is told to end.
 func (a *App) watch(ctx context.Context, sweep time.Duration, socket string) error {
@@ -253,6 +242,7 @@ func (d *daemon) sweep(ctx context.Context, expected bool) {
 			d.log.Warn("sweep", "error", err)
 		}
 		d.log.Debug("swept", "runs", len(runs), "took", time.Since(began))
+		giveBack()
 	})
 }
 

@@ -135,21 +135,22 @@ func (d *daemon) tellEnd(ctx context.Context, id scope.RunID) {
 // hand gives a run, with its ledger, to the fleet.
 func (d *daemon) hand(ctx context.Context, w *watcher.Keeper, led *scope.Ledger) {
 	d.log.Info("keeping", "run", led.Run, "analysis", led.Facts.AnalysisID, "uid", led.Facts.UID)
+	id, ledger := led.Run, led.Group // and not all the facts on it for as long as the run lives
 	d.fleet.Keep(ctx, w, func(run *events.Run, err error) {
-		led.Group.Close()
+		ledger.Close()
 		if w.Box.Scope != nil {
 			w.Box.Scope.Close()
 		}
 		if err != nil {
-			d.log.Error("run not settled", "run", led.Run, "error", err)
+			d.log.Error("run not settled", "run", id, "error", err)
 			d.mu.Lock()
-			d.busy[led.Run] = true // or the next sweep would be surprised
+			d.busy[id] = true // or the next sweep would be surprised
 			d.mu.Unlock()
-			d.workers.Go(func() { d.lookAgain(ctx, led.Run, finishRetry) })
+			d.workers.Go(func() { d.lookAgain(ctx, id, finishRetry) })
 			return
 		}
 		d.log.Info("ended", "run", run.Run, "summary", run.Summary())
-		d.tellEnd(ctx, led.Run)
+		d.tellEnd(ctx, id)
 	})
 }
 
@@ -196,7 +197,9 @@ func (t followed) Wait(ctx context.Context) (watcher.Exit, error) {
 func (t followed) Leader() (pid int, startTicks uint64) { return t.leader.PID, t.leader.StartTicks }
 
 // Ended implements watcher.Stranger.
-func (t followed) Ended(ctx context.Context, p *cgroup.Process) (watcher.Exit, error) { return watcher.ExitOf(ctx, p) }
+func (t followed) Ended(ctx context.Context, p *cgroup.Process) (watcher.Exit, error) {
+	return watcher.ExitOf(ctx, p)
+}
 
 // Follow implements watcher.Follower.
 func (t followed) Follow(ctx context.Context, fn func(watcher.UnitState), lost func(error)) (stop func(), err error) {
