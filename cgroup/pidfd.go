@@ -69,6 +69,19 @@ func (p *Process) Wait(ctx context.Context) error {
 	}
 }
 
+// Control calls fn with the pidfd, which is valid until fn returns: for epoll(7), which tells of the end of many.
+func (p *Process) Control(fn func(fd int) error) error {
+	conn, err := p.file.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("process %d: %w", p.pid, err)
+	}
+	var failed error
+	if err := conn.Control(func(fd uintptr) { failed = fn(int(fd)) }); err != nil {
+		return fmt.Errorf("process %d: %w", p.pid, err)
+	}
+	return failed
+}
+
 // ErrNotReaped says that a process lives, or that its parent has not waited for it yet.
 var ErrNotReaped = errors.New("not reaped yet")
 

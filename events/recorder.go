@@ -24,10 +24,17 @@ type Recorder struct {
 	coming []Event         // on their way to the store
 }
 
-// told is what a Recorder remembers of a live run.
+// told is what a Recorder remembers of a live run: what the journal entries name, and which there are. A whole Run, empty for the most
+// part, would be three times as large.
 type told struct {
-	run    Run // as it was begun: the unit that the journal entries name, and the limits
-	events map[string]bool
+	id                        RunID
+	analysisID, unit, manager string
+	limits                    Limits
+	events                    map[string]bool // nil: none
+}
+
+func (t *told) run() *Run {
+	return &Run{Run: t.id, AnalysisID: t.analysisID, Unit: t.unit, Manager: t.manager, Limits: t.limits}
 }
 
 // NewRecorder returns a Recorder. The journal may be nil; running and closing it is the caller's business.
@@ -167,8 +174,7 @@ func (rec *Recorder) remember(r *Run) *told {
 	if t := rec.live[r.Run]; t != nil {
 		return t
 	}
-	t := &told{run: Run{Run: r.Run, AnalysisID: r.AnalysisID, Unit: r.Unit, Manager: r.Manager, Limits: r.Limits},
-		events: make(map[string]bool)}
+	t := &told{id: r.Run, analysisID: r.AnalysisID, unit: r.Unit, manager: r.Manager, limits: r.Limits}
 	rec.live[r.Run] = t
 	return t
 }
@@ -193,9 +199,12 @@ func (rec *Recorder) tell(r *Run, es []Event) {
 			if t.events[eventID(&e)] {
 				continue
 			}
+			if t.events == nil {
+				t.events = map[string]bool{}
+			}
 			t.events[eventID(&e)] = true
 			if run == nil {
-				run = &t.run
+				run = t.run()
 			}
 		}
 		rec.journal.Send(e, run)

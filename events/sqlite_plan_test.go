@@ -32,6 +32,7 @@ func TestSQLitePlans(t *testing.T) {
 	ask := func(stmt string, args []any) query { return query{stmt, args} }
 	for name, q := range map[string]query{
 		"live runs":            ask(runs(RunQuery{Live: true})),
+		"ids of live runs":     {liveIDsSQL, nil},
 		"latest runs":          ask(runs(RunQuery{Limit: 20})),
 		"runs since":           ask(runs(RunQuery{Since: now})),
 		"runs of an analysis":  ask(runs(RunQuery{AnalysisID: "x"})),

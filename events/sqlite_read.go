@@ -153,6 +153,19 @@ func (s *SQLite) Runs(ctx context.Context, q RunQuery) ([]*Run, error) {
 	return s.reading().runs(ctx, q)
 }
 
+var liveIDsSQL = "SELECT run FROM watchdog_processes WHERE " + sqliteDialect.live
+
+// LiveIDs returns the ids of the runs without an end record, and reads nothing else of them.
+func (s *SQLite) LiveIDs(ctx context.Context) (ids []RunID, err error) {
+	err = s.query(ctx, "read live runs", liveIDsSQL, nil, func(rows *sql.Rows) error {
+		var id string
+		err := rows.Scan(&id)
+		ids = append(ids, RunID(id))
+		return err
+	})
+	return ids, err
+}
+
 // Count implements Store.
 func (s *SQLite) Count(ctx context.Context, q RunQuery) (int, error) {
 	return s.reading().count(ctx, q)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -52,20 +53,29 @@ func (l *Launcher) Monitor(ctx context.Context, run RunID, fn func(UnitState)) e
 }
 
 // Follow is Monitor for a process that follows many runs: all of them over the one connection on which the Launcher calls
-// systemd, which hears everything that happens to any unit.
-func (l *Launcher) Follow(ctx context.Context, run RunID, fn func(UnitState)) error {
+// systemd, which hears everything that happens to any unit. It returns when fn has been told how the unit is, and costs no goroutine
+// from then on: it ends with stop, or with the connection, of which lost is told.
+func (l *Launcher) Follow(ctx context.Context, run RunID, fn func(UnitState), lost func(error)) (stop func(), err error) {
 	unit := run.Scope()
-	return l.use(ctx, func(b *bus) error {
-		b.watch(unit, fn)
-		defer b.signals.unwatch(unit)
-		b.tellState(ctx, unit, fn)
-		select {
-		case <-b.gone():
-			return fmt.Errorf("follow %q: %w", unit, ErrDisconnected)
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	b, err := l.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b.watch(unit, fn)
+	b.tellState(ctx, unit, fn)
+	end := sync.OnceFunc(func() {
+		b.signals.unwatch(unit)
+		l.release(b)
 	})
+	keep := context.AfterFunc(b.raw.Context(), func() {
+		end()
+		lost(fmt.Errorf("follow %q: %w", unit, ErrDisconnected))
+	})
+	return func() {
+		if keep() {
+			end()
+		}
+	}, nil
 }
 
 // busAfter is the age at which a run gets its own connection to the bus; short runs never need one. Launchers keep the

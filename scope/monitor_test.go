@@ -128,13 +128,20 @@ func TestChangedState(t *testing.T) {
 func TestFollow(t *testing.T) {
 	h, seen := newHost(t), &watched{}
 	h.fake.Set(testRun.Scope(), map[string]any{"ActiveState": "active", "SubState": "running"})
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	end := make(chan error, 2)
-	other := NewRunID()
-	go func() { end <- h.l.Follow(ctx, testRun, seen.add) }()
-	go func() { end <- h.l.Follow(ctx, other, func(UnitState) {}) }()
-	eventually(t, "it is followed", func() bool { return len(seen.last(1)) == 1 })
+	lost := make(chan error, 3)
+	follow := func(run RunID, fn func(UnitState)) (stop func()) {
+		stop, err := h.l.Follow(t.Context(), run, fn, func(err error) { lost <- err })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stop
+	}
+	defer follow(testRun, seen.add)()
+	defer follow(NewRunID(), func(UnitState) {})()
+	follow(NewRunID(), func(UnitState) {})() // nobody is told of the loss of what was given up
+	if len(seen.last(1)) != 1 {
+		t.Error("not told how the unit is")
+	}
 	h.fake.Change(testRun.Scope(), "Unit", map[string]any{"ActiveState": "deactivating", "SubState": "stop-sigterm"})
 	eventually(t, "the change is told", func() bool { return seen.last(1)[0].SubState == "stop-sigterm" })
 	if _, ever := h.fake.Connections(); ever != 1 {
@@ -142,7 +149,10 @@ func TestFollow(t *testing.T) {
 	}
 	h.fake.Drop()
 	for range 2 {
-		wantError(t, result(t, end), ErrDisconnected)
+		wantError(t, result(t, lost), ErrDisconnected)
+	}
+	if len(lost) > 0 {
+		t.Errorf("told once more: %v", <-lost)
 	}
 }
 

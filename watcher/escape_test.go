@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/scidex/lictor/events"
 )
 
 func TestX2Judge(t *testing.T) {
@@ -88,6 +90,11 @@ func TestSweep(t *testing.T) {
 	uid := uint32(os.Getuid())
 	if len(got) != 1 || got[0].StartTicks == 0 {
 		t.Fatalf("got %+v, want the process", got)
+	}
+	s.AtHome = func(run events.RunID, cgroup string) bool { return run == "abc" && cgroup == "/somewhere" }
+	list, err := s.Marked(t.Context())
+	if err != nil || slices.ContainsFunc(list, func(m Marked) bool { return m.PID == cmd.Process.Pid }) {
+		t.Errorf("%+v, %v, want none of those at home", list, err)
 	}
 	got[0].StartTicks = 0
 	want := []Marked{{PID: cmd.Process.Pid, UIDs: []uint32{uid, uid, uid, uid}, Cgroup: "/somewhere", Run: "abc", Nonce: "n"}}

@@ -27,6 +27,10 @@ type Fleet struct {
 	// it before Run; it must not block.
 	Changed func(Notice)
 
+	// Deaths, if not nil, waits for the ends of processes that are not children of this one, for a fleet of many; else a goroutine
+	// waits for each. Set it before Run; it is closed with the fleet.
+	Deaths *Deaths
+
 	overflows atomic.Uint64
 	work      sync.WaitGroup // turns and waits
 
@@ -35,6 +39,7 @@ type Fleet struct {
 	watches  map[WatchID]*member
 	children WatchID
 	wakes    wakes
+	armed    time.Duration // what timer is set to; 0 is not known
 }
 
 // member is a run in a fleet.
@@ -74,6 +79,9 @@ func (f *Fleet) Close() {
 	}
 	if f.timer != nil {
 		_ = f.timer.Close()
+	}
+	if f.Deaths != nil {
+		_ = f.Deaths.Close()
 	}
 }
 
@@ -147,6 +155,13 @@ func (f *Fleet) Run(ctx context.Context) {
 			}
 		})
 	}
+	if f.Deaths != nil {
+		own.Go(func() {
+			if err := f.Deaths.Run(ctx); err != nil {
+				f.log.Error("the ends of main processes are told by their cgroups only", logError, err)
+			}
+		})
+	}
 	var looks <-chan time.Time
 	due := make(chan struct{})
 	if f.timer != nil {
@@ -200,12 +215,23 @@ func (f *Fleet) route(batch []Notice) {
 			f.LookAtAll()
 			child = true
 		case m != nil:
-			m.post(input{look: true})
+			m.post(n.input())
 		}
 		if child && f.Changed != nil {
 			f.Changed(n)
 		}
 	}
+}
+
+// input is what a notice means to the run that it is about.
+func (n Notice) input() input {
+	switch {
+	case n.Kind == NoticeChanged && n.Name == "memory.events":
+		return input{memory: true}
+	case n.Kind == NoticeChanged && n.Name == "pids.events":
+		return input{tasks: true}
+	}
+	return input{look: true}
 }
 
 // LookAtAll has every run looked at.
@@ -270,6 +296,10 @@ func (f *Fleet) watch(m *member) (ids []WatchID) {
 // awaitLeader waits for the end of the main process. To be unable to wait (no descriptor is left for its pidfd) is not its end:
 // that is tried again.
 func (m *member) awaitLeader(ctx context.Context) {
+	if t, ok := m.Target.(Stranger); ok && m.fleet.Deaths != nil {
+		m.awaitStranger(ctx, t)
+		return
+	}
 	for {
 		x, err := m.Target.Wait(ctx)
 		if ctx.Err() != nil {
@@ -284,16 +314,64 @@ func (m *member) awaitLeader(ctx context.Context) {
 	}
 }
 
+func (m *member) awaitStranger(ctx context.Context, t Stranger) {
+	pid, startTicks := t.Leader()
+	for {
+		err := m.awaitGone(ctx, pid, startTicks, func(p *cgroup.Process) {
+			if x, err := t.Ended(ctx, p); ctx.Err() == nil {
+				m.post(input{end: &leaderEnd{x, err}})
+			}
+		})
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		m.Log.Warn("main process not waited for", logRun, m.Run.Run, logError, err)
+		pause(ctx, waitRetry)
+	}
+}
+
+// goOn has a goroutine work for the run, if it is kept still.
+func (m *member) goOn(work func()) {
+	m.fleet.mu.Lock()
+	defer m.fleet.mu.Unlock()
+	if m.ctx.Err() == nil {
+		m.fleet.work.Go(work)
+	}
+}
+
 // monitor follows the unit. A manager that cannot be listened to is no error: then a stop by somebody else cannot always be
 // told from a stranger's kill, and the record says which sources were read.
 func (m *member) monitor(ctx context.Context) {
-	for wait := monitorRetry; ; wait = min(2*wait, monitorRetryMax) {
-		err := m.Target.Monitor(ctx, m.unitChanged)
+	m.monitorFrom(ctx, monitorRetry)
+}
+
+func (m *member) monitorFrom(ctx context.Context, wait time.Duration) {
+	again := func() time.Duration { return min(2*wait, monitorRetryMax) }
+	failed := func(err error) {
+		m.Log.Debug("unit not monitored", logRun, m.Run.Run, logError, err)
+		pause(ctx, wait)
+	}
+	for ; ; wait = again() {
+		var err error
+		if t, ok := m.Target.(Follower); ok {
+			var stop func()
+			stop, err = t.Follow(ctx, m.unitChanged, func(err error) {
+				m.goOn(func() {
+					failed(err)
+					m.monitorFrom(ctx, again())
+				})
+			})
+			if err == nil {
+				context.AfterFunc(ctx, stop)
+				return
+			}
+		} else {
+			err = m.Target.Monitor(ctx, m.unitChanged)
+		}
 		if ctx.Err() != nil {
 			return
 		}
-		m.Log.Debug("unit not monitored", logRun, m.Run.Run, logError, err)
-		pause(ctx, wait)
+		failed(err)
 	}
 }
 
@@ -381,9 +459,10 @@ func (f *Fleet) schedule(m *member, at time.Duration) {
 	f.setTimer()
 }
 
+// setTimer sets the timer to the soonest wake. That one is seldom another one after a turn, and to set it costs a system call.
 func (f *Fleet) setTimer() {
-	if f.timer != nil {
-		_ = f.timer.Reset(f.wakes.next())
+	if next := f.wakes.next(); f.timer != nil && next != f.armed && f.timer.Reset(next) == nil {
+		f.armed = next
 	}
 }
 
@@ -391,6 +470,7 @@ func (f *Fleet) setTimer() {
 func (f *Fleet) expire() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.armed = 0
 	now := cgroup.Boottime()
 	for w := f.wakes.due(now); w != nil; w = f.wakes.due(now) {
 		w.member.postLocked(input{look: true})

@@ -19,9 +19,14 @@ const (
 	rearmAfter = 500 * time.Millisecond
 	rearmMost  = 2 * time.Second
 
+	// rearmCrowd is how many such files there may be before each is told of more seldom still, so that they cost no more than this
+	// many, down to once in rearmCap. That a run has ended is told by another file, and at once.
+	rearmCrowd = 32
+	rearmCap   = 30 * time.Second
+
 	// batchGap is the least time between batches when they come thick and fast, so that many runs that thrash at once cost
 	// few wake-ups.
-	batchGap = 20 * time.Millisecond
+	batchGap = 50 * time.Millisecond
 )
 
 // WatchID names a watch of one Notifier. It is never reused.
@@ -59,6 +64,7 @@ type Notice struct {
 type Notifier struct {
 	file *os.File
 	fd   int // of file; used under mu while !closed
+	born time.Time
 
 	mu      sync.Mutex
 	closed  bool
@@ -99,6 +105,7 @@ func NewNotifier() (*Notifier, error) {
 	return &Notifier{
 		file:    os.NewFile(uintptr(fd), "inotify"), // non-blocking, so the runtime's poller waits for it
 		fd:      fd,
+		born:    time.Now(),
 		watches: map[WatchID]*watch{},
 		byWD:    map[int32]*subject{},
 	}, nil

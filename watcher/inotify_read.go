@@ -95,13 +95,27 @@ func (n *Notifier) forget(wd int32, id WatchID) {
 
 // fired puts a one-shot watch back, now or, if it had just been put back, later.
 func (n *Notifier) fired(s *subject, now time.Time, batch *noticeBatch) {
-	if now.Sub(s.told) < rearmAfter {
-		s.pause = min(max(2*s.pause, rearmAfter), rearmMost)
-		n.postpone(s, now.Add(s.pause))
+	if s.pause = nextPause(s.pause, now.Sub(s.told), len(n.spent)); s.pause > 0 {
+		n.postpone(s, onGrid(n.born, now.Add(s.pause), s.pause))
 		return
 	}
-	s.pause = 0
 	n.rearm(s, now, batch)
+}
+
+// nextPause is for how long a one-shot watch is left off that was put back after the last pause and has fired again after the given
+// time, beside so many others: longer and longer, until the file has been quiet for as long as that.
+func nextPause(last, after time.Duration, others int) time.Duration {
+	if after >= max(rearmAfter, last) {
+		return 0
+	}
+	most := min(rearmMost*time.Duration(1+others/rearmCrowd), rearmCap)
+	return min(max(2*last, rearmAfter), most)
+}
+
+// onGrid is the time nearest to t that is a multiple of pause after born: many files that change without end are put back, and looked
+// at, together.
+func onGrid(born, t time.Time, pause time.Duration) time.Time {
+	return born.Add(t.Sub(born).Round(pause))
 }
 
 func (n *Notifier) postpone(s *subject, due time.Time) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -192,6 +193,49 @@ func TestKeepOOMInSteps(t *testing.T) {
 	}
 	if r.record.Reason != events.ReasonOOM || r.record.OOM.WhoseLimit != watcher.LimitOwn || r.record.By != "kernel" {
 		t.Errorf("verdict %q of the %q limit by %q, want oom, own, kernel", r.record.Reason, r.record.OOM.WhoseLimit, r.record.By)
+	}
+}
+
+// countedLimits counts how often the run is looked at as a whole.
+type countedLimits struct{ looks atomic.Int32 }
+
+func (c *countedLimits) Foreign() (before, after events.Limits, err error) {
+	c.looks.Add(1)
+	return before, after, nil
+}
+func (c *countedLimits) Current(begun events.Limits) (events.Limits, error) { return begun, nil }
+
+// TestKeepThrashing: a limit that is touched again and again is no reason for a whole look; what happens among it is.
+func TestKeepThrashing(t *testing.T) {
+	r := newRig(t)
+	limits := &countedLimits{}
+	r.keeper.Box.Limits = limits
+	r.start(t)
+	for n := uint64(1); len(r.events(t, events.KindStarted)) == 0; n++ {
+		r.SetMemoryEvents(testLedgerPath, cgroup.MemoryEvents{Max: n, HasGroupKill: true})
+		time.Sleep(20 * time.Millisecond)
+	}
+	time.Sleep(100 * time.Millisecond) // for a look under way
+	before := limits.looks.Load()
+	for n := range uint64(100) {
+		r.SetMemoryEvents(testLedgerPath, cgroup.MemoryEvents{Max: 1000 + n, HasGroupKill: true})
+		time.Sleep(20 * time.Millisecond)
+	}
+	if n := limits.looks.Load() - before; n > 1 {
+		t.Errorf("%d whole looks while nothing but max rose", n)
+	}
+	r.SetMemoryEvents(testLedgerPath, cgroup.MemoryEvents{Max: 2000, OOM: 1, OOMKill: 1, HasGroupKill: true})
+	for deadline := time.Now().Add(20 * time.Second); len(r.events(t, events.KindOOM)) == 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the kill that the main process survived is not on record")
+		}
+	}
+	r.target.exit <- watcher.Exit{}
+	if released, err := r.wait(t); err != nil || !released {
+		t.Errorf("error %v, released %v", err, released)
+	}
+	if r.record.State != events.StateDone || r.record.OOM.Kills != 1 {
+		t.Errorf("state %q, %d kills; want done and 1", r.record.State, r.record.OOM.Kills)
 	}
 }
 

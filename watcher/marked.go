@@ -30,6 +30,9 @@ const (
 type Sweep struct {
 	Table  *ProcFS
 	PathOf func(pid int) (string, error) // the cgroup of a process
+	// AtHome reports whether a cgroup is that of a run. A process that is where its marker says is not looked at any further, and not
+	// returned. Nil: none is.
+	AtHome func(run events.RunID, cgroup string) bool
 	// Environ reads the environment of a process; nil reads /proc.
 	Environ func(pid int, into *bytes.Buffer) error
 
@@ -51,7 +54,7 @@ func (s *Sweep) Skipped() uint64 {
 	return s.skipped
 }
 
-// Marked returns the processes that carry a marker.
+// Marked returns the processes that carry a marker and are not at home.
 func (s *Sweep) Marked(ctx context.Context) (list []Marked, err error) {
 	ctx, cancel := context.WithTimeout(ctx, markedAllTime)
 	defer cancel()
@@ -158,12 +161,15 @@ func (s *Sweep) readMarked(ctx context.Context, pid int, buf *bytes.Buffer) (m M
 	if err != nil || run == "" {
 		return m, false
 	}
+	if where, err := s.PathOf(pid); err != nil || s.AtHome != nil && s.AtHome(events.RunID(run), where) {
+		return m, false
+	}
 	stat, err := cgroup.ReadStat(pid)
 	if err != nil {
 		return m, false
 	}
 	m = Marked{PID: pid, StartTicks: stat.StartTicks, Run: events.RunID(run), Nonce: nonce}
-	if m.Cgroup, err = s.PathOf(pid); err != nil {
+	if m.Cgroup, err = s.PathOf(pid); err != nil { // again, of who has these start ticks
 		return m, false
 	}
 	m.UIDs = s.Table.uids(ctx, pid)

@@ -19,19 +19,48 @@ type Owner struct {
 }
 
 // watchOwner waits for the end of the owner, if there is one.
-func (s *session) watchOwner(ctx context.Context) {
-	for s.Owner != nil {
-		err := WaitGone(ctx, s.Owner.PID, s.Owner.StartTicks)
-		if err == nil {
-			s.poke(input{ownerless: true})
+func (m *member) watchOwner(ctx context.Context) {
+	for m.Owner != nil {
+		err := m.awaitGone(ctx, m.Owner.PID, m.Owner.StartTicks, func(*cgroup.Process) { m.post(input{ownerless: true}) })
+		if err == nil || ctx.Err() != nil {
 			return
 		}
-		if ctx.Err() != nil {
-			return
-		}
-		s.Log.Warn("owner not watched", logRun, s.Run.Run, logPID, s.Owner.PID, logError, err)
+		m.Log.Warn("owner not watched", logRun, m.Run.Run, logPID, m.Owner.PID, logError, err)
 		pause(ctx, waitRetry)
 	}
+}
+
+// awaitGone has gone called when a process has ended, unless the keeping of the run ends before. With Deaths it returns at once,
+// without them when that has happened. The process is nil if it had ended before, and held until gone returns.
+func (m *member) awaitGone(ctx context.Context, pid int, startTicks uint64, gone func(*cgroup.Process)) error {
+	p, err := cgroup.OpenProcess(pid, startTicks)
+	if errors.Is(err, cgroup.ErrNoProcess) {
+		gone(nil)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	end := func() {
+		gone(p)
+		p.Close()
+	}
+	if m.fleet.Deaths == nil {
+		if err := p.Wait(ctx); err != nil {
+			return errors.Join(err, p.Close())
+		}
+		end()
+		return nil
+	}
+	id, err := m.fleet.Deaths.Add(p, func() { m.goOn(end) })
+	if err != nil {
+		return errors.Join(err, p.Close())
+	}
+	context.AfterFunc(ctx, func() {
+		m.fleet.Deaths.Forget(id)
+		p.Close()
+	})
+	return nil
 }
 
 // WaitGone waits until the process that has this pid and started at startTicks has ended; it need not be a child of ours. It
@@ -61,6 +90,14 @@ func WaitExit(ctx context.Context, pid int, startTicks uint64) (Exit, error) {
 	defer p.Close()
 	if err := p.Wait(ctx); err != nil {
 		return Exit{}, err
+	}
+	return ExitOf(ctx, p)
+}
+
+// ExitOf is how a process has ended that was held before it did; see WaitExit.
+func ExitOf(ctx context.Context, p *cgroup.Process) (Exit, error) {
+	if p == nil {
+		return Exit{}, ErrNotParent
 	}
 	for wait := time.Millisecond; wait < reapPatience; wait *= 2 {
 		status, err := p.ExitStatus()

@@ -26,14 +26,32 @@ func (c Counters) Since(earlier Counters) Counters {
 	}
 }
 
-// readCounters reads the ledger. The fork counter is the scope's: before Linux 6.12 pids.events is not hierarchical. Once
-// the scope is gone the last value seen stands.
+// touched reports whether nothing is new since earlier but that limits were touched, which is nobody's end.
+func touched(earlier, now Counters) bool {
+	earlier.MemoryMax, earlier.PidsMax = now.MemoryMax, now.PidsMax
+	return earlier == now
+}
+
+// readCounters reads the ledger.
 func readCounters(b Box, last Counters) (Counters, error) {
+	c, err := readMemory(b, last)
+	if err != nil {
+		return last, err
+	}
+	return readTasks(b, c), nil
+}
+
+func readMemory(b Box, last Counters) (Counters, error) {
 	ev, err := b.Ledger.MemoryEvents()
 	if err != nil {
 		return last, err
 	}
-	c := Counters{MemoryMax: ev.Max, OOM: ev.OOM, OOMKill: ev.OOMKill, OOMGroupKill: ev.OOMGroupKill, PidsMax: last.PidsMax}
+	return Counters{MemoryMax: ev.Max, OOM: ev.OOM, OOMKill: ev.OOMKill, OOMGroupKill: ev.OOMGroupKill, PidsMax: last.PidsMax}, nil
+}
+
+// readTasks reads the fork counter. It is the scope's: before Linux 6.12 pids.events is not hierarchical. Once the scope is gone the
+// last value seen stands.
+func readTasks(b Box, c Counters) Counters {
 	for _, g := range []*cgroup.Group{b.Scope, b.Ledger} {
 		if g == nil {
 			continue
@@ -42,7 +60,7 @@ func readCounters(b Box, last Counters) (Counters, error) {
 			c.PidsMax = max(c.PidsMax, n)
 		}
 	}
-	return c, nil
+	return c
 }
 
 // finalUsage is what a run used, read from its ledger when it is empty. Nil is not known.

@@ -21,6 +21,8 @@ type leaderEnd struct {
 type input struct {
 	end       *leaderEnd
 	look      bool // something changed, or the time has come
+	memory    bool // memory.events changed, which may say no more than that the limit was touched again
+	tasks     bool // the same of pids.events
 	unit      bool // systemd said something about it
 	ownerless bool // the owner has ended
 }
@@ -32,7 +34,14 @@ func (in input) and(more input) input {
 		in.end = more.end
 	}
 	in.look, in.unit, in.ownerless = in.look || more.look, in.unit || more.unit, in.ownerless || more.ownerless
+	in.memory, in.tasks = in.memory || more.memory, in.tasks || more.tasks
 	return in
+}
+
+// countersOnly reports whether nothing is known to have happened but that counters changed.
+func (in input) countersOnly() bool {
+	in.memory, in.tasks = false, false
+	return in.empty()
 }
 
 // session is one run under way. Turns are taken one at a time, and own everything here; unitChanged is called from the
@@ -43,6 +52,7 @@ type session struct {
 	poke func(input)   // asks for a turn
 	poll time.Duration // pause between looks without notifications; 0 with
 
+	wake     time.Duration // when the last turn wanted the next one
 	counters Counters
 	alive    Counters      // counters that the main process is known to have survived
 	suspect  time.Duration // when an out-of-memory kill was seen that it may not survive; 0 is none
@@ -99,12 +109,20 @@ func (s *session) resume(ctx context.Context) {
 // turn does what is due after in, and says when to come again (0: when something happens) and whether the run is over: nobody
 // of it is left, or what is left survives everything.
 func (s *session) turn(ctx context.Context, in input) (wake time.Duration, over bool) {
+	if in.countersOnly() && s.onlyTouched(in) {
+		return s.wake, false
+	}
+	s.wake, over = s.wholeTurn(ctx, in)
+	return s.wake, over
+}
+
+func (s *session) wholeTurn(ctx context.Context, in input) (wake time.Duration, over bool) {
 	if in.end != nil {
 		s.leaderEnded(*in.end)
 	}
 	s.ownerless = s.ownerless || in.ownerless
 	s.overdue = s.RuntimeMax > 0 && s.Clock.Boottime() >= s.limit()
-	if in.look {
+	if in.look || in.memory || in.tasks {
 		s.look(ctx)
 	}
 	s.recordStart(ctx)
@@ -154,6 +172,26 @@ func (s *session) leaderEnded(end leaderEnd) {
 	if err != nil && !errors.Is(err, cgroup.ErrGone) {
 		s.Log.Warn("exit status not written to the ledger", logRun, s.Run.Run, logError, err)
 	}
+}
+
+// onlyTouched reports whether nothing is new but how often a limit was touched. A run that thrashes touches it without end, and to
+// find that out should cost next to nothing: one file is read, and not the forty system calls of a look.
+func (s *session) onlyTouched(in input) bool {
+	c := s.counters
+	var err error
+	if in.memory {
+		c, err = readMemory(s.Box, c)
+	}
+	if in.tasks {
+		c = readTasks(s.Box, c)
+	}
+	if err != nil || !touched(s.counters, c) || c.PidsMax > 0 && !s.fork {
+		return false
+	}
+	if s.counters = c; !s.gone && s.suspect == 0 {
+		s.alive = c // as after a look: nothing was counted that the main process may not survive
+	}
+	return true
 }
 
 // look reads the counters and records what is new.

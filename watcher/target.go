@@ -25,6 +25,21 @@ type Target interface {
 	Release(ctx context.Context, mayHaveFailed bool) error
 }
 
+// Stranger is a Target whose main process is not a child of this process. A fleet with Deaths waits for its end with all others' and
+// does not call Wait.
+type Stranger interface {
+	Leader() (pid int, startTicks uint64)
+	// Ended returns how the main process ended, or ErrNotParent. P has held it; nil: it had ended before.
+	Ended(ctx context.Context, p *cgroup.Process) (Exit, error)
+}
+
+// Follower is a Target whose unit can be followed without a goroutine that waits. A fleet calls Follow instead of Monitor.
+type Follower interface {
+	// Follow tells fn of every change of the scope unit, from how it is now on, until stop is called. If it ends by itself, lost is
+	// called.
+	Follow(ctx context.Context, fn func(UnitState), lost func(error)) (stop func(), err error)
+}
+
 // Exit is how the main process ended: by Signal if that is not 0, else with Code.
 type Exit struct {
 	Code   int            `json:"code"`

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -72,12 +71,9 @@ const (
 	finishRetry = 5 * time.Second
 )
 
-// daemonGC is how much garbage the daemon may have beside what it needs, in percent: it has little to do and much to remember.
-const daemonGC = 50
-
 // watch runs the daemon until it is told to end.
 func (a *App) watch(ctx context.Context, sweep time.Duration, at listening) error {
-	debug.SetGCPercent(daemonGC)
+	stayLean()
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	l, err := a.actor()
@@ -141,6 +137,10 @@ func (a *App) newDaemon(l *scope.Launcher, sweep time.Duration) *daemon {
 	d.history = history.NewSampler(d.memoryOf, cgroup.Boottime)
 	d.fleet = watcher.NewFleet(d.log)
 	d.fleet.Changed = d.changed
+	var err error
+	if d.fleet.Deaths, err = watcher.NewDeaths(); err != nil {
+		d.log.Warn("a goroutine waits for each main process", "error", err)
+	}
 	d.metrics = d.newMetrics()
 	d.kernel, d.kernelNo = watcher.OpenKernelLogs()
 	return d
@@ -260,6 +260,7 @@ func (d *daemon) sweep(ctx context.Context, expected bool) {
 			d.log.Warn("sweep", "error", err)
 		}
 		d.log.Debug("swept", "runs", len(runs), "took", time.Since(began))
+		giveBack()
 	})
 }
 

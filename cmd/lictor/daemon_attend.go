@@ -98,7 +98,7 @@ func (d *daemon) keep(ctx context.Context, led *scope.Ledger, who *caller) (hand
 	}
 	w := d.keeper(ctx, k, rec, led)
 	if who != nil {
-		w.Target, w.LeaderGone = handedOver{target: target{l: d.launcher, run: led.Run}, leader: led.Facts.Leader, caller: who}, false
+		w.Target, w.LeaderGone = handedOver{followed{target{l: d.launcher, run: led.Run}, led.Facts.Leader}, who}, false
 	}
 	d.hand(ctx, w, led)
 	return true, nil
@@ -135,25 +135,25 @@ func (d *daemon) tellEnd(ctx context.Context, id scope.RunID) {
 // hand gives a run, with its ledger, to the fleet.
 func (d *daemon) hand(ctx context.Context, w *watcher.Keeper, led *scope.Ledger) {
 	d.log.Info("keeping", "run", led.Run, "analysis", led.Facts.AnalysisID, "uid", led.Facts.UID)
-	id := events.RunID(led.Run)
+	id, ledger := led.Run, led.Group // and not all the facts on it for as long as the run lives
 	w.Recorder = blackBoxed{w.Recorder, d.history}
-	d.history.Add(id)
+	d.history.Add(events.RunID(id))
 	d.fleet.Keep(ctx, w, func(run *events.Run, err error) {
-		d.history.Take(id)
-		led.Group.Close()
+		d.history.Take(events.RunID(id))
+		ledger.Close()
 		if w.Box.Scope != nil {
 			w.Box.Scope.Close()
 		}
 		if err != nil {
-			d.log.Error("run not settled", "run", led.Run, "error", err)
+			d.log.Error("run not settled", "run", id, "error", err)
 			d.mu.Lock()
-			d.busy[led.Run] = true // or the next sweep would be surprised
+			d.busy[id] = true // or the next sweep would be surprised
 			d.mu.Unlock()
-			d.workers.Go(func() { d.lookAgain(ctx, led.Run, finishRetry) })
+			d.workers.Go(func() { d.lookAgain(ctx, id, finishRetry) })
 			return
 		}
 		d.log.Info("ended", "run", run.Run, "summary", run.Summary())
-		d.tellEnd(ctx, led.Run)
+		d.tellEnd(ctx, id)
 	})
 }
 
@@ -196,7 +196,15 @@ func (t followed) Wait(ctx context.Context) (watcher.Exit, error) {
 	return watcher.WaitExit(ctx, t.leader.PID, t.leader.StartTicks)
 }
 
-// Monitor implements watcher.Target.
-func (t followed) Monitor(ctx context.Context, fn func(watcher.UnitState)) error {
-	return t.l.Follow(ctx, t.run, func(st scope.UnitState) { fn(unitState(st, true)) })
+// Leader implements watcher.Stranger.
+func (t followed) Leader() (pid int, startTicks uint64) { return t.leader.PID, t.leader.StartTicks }
+
+// Ended implements watcher.Stranger.
+func (t followed) Ended(ctx context.Context, p *cgroup.Process) (watcher.Exit, error) {
+	return watcher.ExitOf(ctx, p)
+}
+
+// Follow implements watcher.Follower.
+func (t followed) Follow(ctx context.Context, fn func(watcher.UnitState), lost func(error)) (stop func(), err error) {
+	return t.l.Follow(ctx, t.run, func(st scope.UnitState) { fn(unitState(st, true)) }, lost)
 }

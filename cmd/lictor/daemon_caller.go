@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/scidex/lictor/cgroup"
 	"github.com/scidex/lictor/cmd/lictor/internal/api"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
@@ -72,6 +73,13 @@ const callerPatience = 15 * time.Second
 
 // wait waits for the exit status. ErrNotParent says that nobody can tell it.
 func (c *caller) wait(ctx context.Context, leader scope.ProcessID) (watcher.Exit, error) {
+	return c.exitOf(ctx, func(ctx context.Context) (watcher.Exit, error) {
+		return watcher.WaitExit(ctx, leader.PID, leader.StartTicks)
+	})
+}
+
+// exitOf asks the kernel for the exit status, and the caller if that does not tell.
+func (c *caller) exitOf(ctx context.Context, kernel func(context.Context) (watcher.Exit, error)) (watcher.Exit, error) {
 	type end struct {
 		exit watcher.Exit
 		err  error
@@ -80,7 +88,7 @@ func (c *caller) wait(ctx context.Context, leader scope.ProcessID) (watcher.Exit
 	waiting, stop := context.WithCancel(ctx)
 	defer stop()
 	go func() {
-		x, err := watcher.WaitExit(waiting, leader.PID, leader.StartTicks)
+		x, err := kernel(waiting)
 		gone <- end{x, err}
 	}()
 	select {
@@ -112,8 +120,7 @@ func (c *caller) wait(ctx context.Context, leader scope.ProcessID) (watcher.Exit
 
 // handedOver is a run whose parent is a caller.
 type handedOver struct {
-	target
-	leader scope.ProcessID
+	followed
 	caller *caller
 }
 
@@ -122,7 +129,7 @@ func (t handedOver) Wait(ctx context.Context) (watcher.Exit, error) {
 	return t.caller.wait(ctx, t.leader)
 }
 
-// Monitor implements watcher.Target.
-func (t handedOver) Monitor(ctx context.Context, fn func(watcher.UnitState)) error {
-	return followed{target: t.target}.Monitor(ctx, fn)
+// Ended implements watcher.Stranger.
+func (t handedOver) Ended(ctx context.Context, p *cgroup.Process) (watcher.Exit, error) {
+	return t.caller.exitOf(ctx, func(ctx context.Context) (watcher.Exit, error) { return watcher.ExitOf(ctx, p) })
 }

@@ -167,7 +167,7 @@ func (d *daemon) keepOffered(ctx context.Context, rec *recorder, run *events.Run
 	k := &keeping{app: d.app, launcher: d.launcher, run: run, log: d.log}
 	w := d.keeper(ctx, k, rec, led)
 	w.TakenOver, w.LeaderGone = false, false
-	w.Target = handedOver{target: target{l: d.launcher, run: led.Run}, leader: led.Facts.Leader, caller: who}
+	w.Target = handedOver{followed{target{l: d.launcher, run: led.Run}, led.Facts.Leader}, who}
 	d.hand(ctx, w, led)
 	return nil
 }

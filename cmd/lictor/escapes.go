@@ -18,7 +18,8 @@ func (s *settler) escapes(ctx context.Context) error {
 	s.sweeping.Lock()
 	defer s.sweeping.Unlock()
 	if s.sweep == nil {
-		s.sweep = &watcher.Sweep{Table: watcher.NewProcessTable(), PathOf: s.launcher.FS().PathOf}
+		s.sweep = &watcher.Sweep{Table: watcher.NewProcessTable(), PathOf: s.launcher.FS().PathOf,
+			AtHome: func(run events.RunID, cgroup string) bool { return s.atHome(scope.RunID(run), cgroup) }}
 	}
 	before := s.sweep.Skipped()
 	list, err := s.sweep.Marked(ctx)
@@ -37,11 +38,16 @@ func (s *settler) strays(list []watcher.Marked) map[scope.RunID][]watcher.Marked
 	out := map[scope.RunID][]watcher.Marked{}
 	for _, m := range list {
 		run := scope.RunID(m.Run)
-		if run.Valid() && (s.only == "" || run == s.only) && !strings.HasPrefix(m.Cgroup, s.ledgerPath(run)+"/") && !s.judged[m.Identity()] {
+		if run.Valid() && (s.only == "" || run == s.only) && !s.atHome(run, m.Cgroup) && !s.judged[m.Identity()] {
 			out[run] = append(out[run], m)
 		}
 	}
 	return out
+}
+
+// atHome reports whether a cgroup is inside the ledger of a run.
+func (s *settler) atHome(run scope.RunID, cgroup string) bool {
+	return run.Valid() && strings.HasPrefix(cgroup, s.ledgerPath(run)+"/")
 }
 
 func (s *settler) ledgerPath(run scope.RunID) string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -348,9 +349,13 @@ func (s *settler) lost(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	live, err := store.Runs(ctx, events.RunQuery{Live: true})
-	store.Close()
+	defer store.Close()
+	live, err := store.LiveIDs(ctx)
 	if err != nil || len(live) == 0 {
+		return err
+	}
+	ledgers, err := s.launcher.Ledgers() // after the records: a run has its record before its ledger
+	if err != nil {
 		return err
 	}
 	boot, err := cgroup.BootID()
@@ -358,12 +363,27 @@ func (s *settler) lost(ctx context.Context) error {
 		return err
 	}
 	var errs []error
-	for _, run := range live {
-		if why := s.whyLost(run, boot); why != "" {
+	for _, id := range without(live, ledgers) {
+		run, err := store.Run(ctx, id)
+		if errors.Is(err, events.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			errs = append(errs, err)
+		} else if why := s.whyLost(run, boot); why != "" && !run.State.Final() {
 			errs = append(errs, s.loseRun(ctx, run, why))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// without are the live runs that have no ledger: few as a rule, so that the records of a thousand are not read for them.
+func without(live []events.RunID, ledgers []scope.RunID) []events.RunID {
+	there := make(map[events.RunID]bool, len(ledgers))
+	for _, id := range ledgers {
+		there[events.RunID(id)] = true
+	}
+	return slices.DeleteFunc(live, func(id events.RunID) bool { return there[id] })
 }
 
 // whyLost says why a run cannot be finished from evidence, or "" if it can or is alive.

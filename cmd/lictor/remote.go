@@ -84,8 +84,11 @@ func (a *App) openReaders(ctx context.Context) (events.Reader, error) {
 		return c.Store(), nil
 	}
 	own, err := a.OpenReader()
-	if err != nil || c == nil {
-		return own, err
+	if err != nil {
+		return nil, err
+	}
+	if c == nil {
+		return own, nil
 	}
 	return &union{own, c.Store()}, nil
 }

@@ -16,7 +16,7 @@ import (
 const readDeadline = time.Minute
 
 // OpenReader opens the store for queries. It does not create one: where no run has been yet, the store is empty.
-func (a *App) OpenReader() (events.Reader, error) {
+func (a *App) OpenReader() (*events.SQLite, error) {
 	path, err := a.StorePath()
 	if err != nil {
 		return nil, err
