@@ -67,8 +67,8 @@ test-vm: testbed ## Run the integration tests in fresh guests, bookworm and trix
 	@$(TESTBED) run --together --suite bookworm,trixie $(if $(RUN),--run '$(RUN)') $(PKG)
 
 .PHONY: test-long
-test-long: testbed ## Run the tests that can take larger counts with those, in fresh guests: 100 runs through 20 kills, 5,000 short runs, 400 kills by the kernel, 50 power failures, a million events, 500 listeners to 10,000
-	@LICTOR_TEST_LONG=1 $(TESTBED) run --together --suite bookworm,trixie --run '$(or $(RUN),^(TestK2|TestW1|TestW17|TestS2)$$)' ./events ./cmd/lictor
+test-long: testbed ## Run the tests that can take larger counts with those, in fresh guests: 100 runs through 20 kills, 1,000 live ones, 5,000 short ones, 400 kills by the kernel, 50 power failures, a million events, 500 listeners to 10,000
+	@LICTOR_TEST_LONG=1 $(TESTBED) run --together --suite bookworm,trixie --run '$(or $(RUN),^(TestK2|TestW1|TestW14|TestW17|TestS2)$$)' ./events ./cmd/lictor
 	@$(TESTBED) power
 	LICTOR_TEST_LONG=1 go test -count=1 -v -run '^TestExportIsAStream$$' ./cmd/lictor
 	LICTOR_TEST_LONG=1 CGO_ENABLED=1 go test -count=1 -v -race -run '^TestStream$$' ./cmd/lictor/internal/api

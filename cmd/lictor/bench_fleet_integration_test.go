@@ -21,31 +21,31 @@ import (
 	"github.com/scidex/lictor/events"
 )
 
-// benchFleet is a daemon and runs that it keeps, for a benchmark.
+// benchFleet is a daemon and runs that it keeps, to be measured.
 type benchFleet struct {
-	*testing.B
+	testing.TB
 	daemon *exec.Cmd
 	log    string
 	idle   []*exec.Cmd // the main processes
 }
 
 // newBenchFleet starts a daemon; words are put before its command line (systemd-run …).
-func newBenchFleet(b *testing.B, sweep string, words ...string) *benchFleet {
+func newBenchFleet(b testing.TB, sweep string, words ...string) *benchFleet {
 	b.Helper()
 	return newBenchFleetAt(b, noSocket, sweep, words...)
 }
 
 // newBenchFleetAt starts one that listens at a socket.
-func newBenchFleetAt(b *testing.B, socket, sweep string, words ...string) *benchFleet {
+func newBenchFleetAt(b testing.TB, socket, sweep string, words ...string) *benchFleet {
 	b.Helper()
 	b.Setenv("LICTOR_STATE_DIR", b.TempDir())
 	b.Setenv("LICTOR_HOST", noHost)
 	b.Setenv("LICTOR_DEBUG", "1")
-	f := &benchFleet{B: b, log: filepath.Join(b.TempDir(), "log")}
+	f := &benchFleet{TB: b, log: filepath.Join(b.TempDir(), "log")}
 	log, err := os.Create(f.log)
 	must(err)
 	defer log.Close()
-	line := append(words, benchBinary(b), "watch", "--socket", socket, "--sweep", sweep)
+	line := append(words, benchBinary(), "watch", "--socket", socket, "--sweep", sweep)
 	f.daemon = exec.Command(line[0], line[1:]...)
 	f.daemon.Stdout, f.daemon.Stderr = log, log
 	must(f.daemon.Start())
@@ -92,7 +92,7 @@ func (f *benchFleet) add(n int, limits []string, command ...string) {
 				p := exec.Command(command[0], command[1:]...)
 				must(p.Start())
 				args := append(append([]string{"adopt"}, limits...), strconv.Itoa(p.Process.Pid))
-				if out, err := exec.Command(benchBinary(f.B), args...).CombinedOutput(); err != nil {
+				if out, err := exec.Command(benchBinary(), args...).CombinedOutput(); err != nil {
 					f.Errorf("adopt: %v: %s", err, out)
 				}
 				mu.Lock()

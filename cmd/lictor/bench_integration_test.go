@@ -16,7 +16,7 @@ import (
 )
 
 // benchBinary is the lictor that is measured: the real one, if it was built and shipped, since a test binary is larger.
-func benchBinary(b *testing.B) string {
+func benchBinary() string {
 	if path := os.Getenv("LICTOR_TEST_BINARY"); path != "" {
 		return path
 	}
@@ -48,7 +48,7 @@ func median(list []time.Duration) time.Duration {
 func benchDaemon(b *testing.B) (socket string) {
 	b.Helper()
 	socket = filepath.Join(b.TempDir(), "s")
-	cmd := exec.Command(benchBinary(b), "watch", "--socket", socket)
+	cmd := exec.Command(benchBinary(), "watch", "--socket", socket)
 	if cmd.Path == installed() {
 		cmd.Args[0] = realName
 	}
@@ -71,7 +71,7 @@ func benchDaemon(b *testing.B) (socket string) {
 func BenchmarkRunTrue(b *testing.B) {
 	state := b.TempDir()
 	b.Setenv("LICTOR_STATE_DIR", state)
-	lictor := benchBinary(b)
+	lictor := benchBinary()
 	b.Setenv("LICTOR_HOST", noHost)
 	timed(b, lictor, "run", "-q", "--", "/bin/true")
 	socket := benchDaemon(b)
@@ -108,7 +108,7 @@ func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond)
 // switches of all its threads) and processor time per minute.
 func BenchmarkIdle(b *testing.B) {
 	b.Setenv("LICTOR_STATE_DIR", b.TempDir())
-	timed(b, benchBinary(b), "run", "-q", "--", "/bin/true") // creates the database
+	timed(b, benchBinary(), "run", "-q", "--", "/bin/true") // creates the database
 	cmd, pid := startLauncher(b, "--", "sleep", "600")
 	defer endLauncher(cmd)
 	second, _ := startLauncher(b, "--", "sleep", "600") // with one alone the pages of the executable are private, too
@@ -151,7 +151,7 @@ func BenchmarkThrash(b *testing.B) {
 
 func startLauncher(b *testing.B, args ...string) (*exec.Cmd, int) {
 	b.Helper()
-	cmd := exec.Command(benchBinary(b), append([]string{"run", "-q"}, args...)...)
+	cmd := exec.Command(benchBinary(), append([]string{"run", "-q"}, args...)...)
 	if cmd.Path == installed() {
 		cmd.Args[0] = realName
 	}

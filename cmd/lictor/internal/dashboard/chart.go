@@ -30,7 +30,7 @@ type Mark struct {
 // The size of a chart in its own units; the page scales it.
 const (
 	chartWidth, chartHeight                  = 720.0, 240.0
-	plotLeft, plotTop, plotRight, plotBottom = 56.0, 14.0, 708.0, 206.0
+	plotLeft, plotTop, plotRight, plotBottom = 66.0, 14.0, 708.0, 206.0
 )
 
 // SVG draws the chart. It has no text of strangers' but what html/template would escape in the same way.
@@ -70,7 +70,7 @@ func (c Chart) SVG() template.HTML {
 		case 4:
 			text, anchor = end, "end"
 		}
-		fmt.Fprintf(&b, `<text class="axis" x="%.1f" y="%.1f" text-anchor="%s">%s</text>`, x(s), plotBottom+18, anchor, text)
+		fmt.Fprintf(&b, `<text class="axis" x="%.1f" y="%.1f" text-anchor="%s">%s</text>`, x(s), plotBottom+20, anchor, text)
 	}
 	var line strings.Builder
 	for i, p := range c.Points {
@@ -143,7 +143,7 @@ func niceBytes(n float64) (top float64, steps int) {
 
 // hoursSVG draws kills per hour.
 func hoursSVG(hours []Hour) template.HTML {
-	const width, height, bottom, top = 720.0, 120.0, 96.0, 16.0
+	const width, height, bottom, top = 720.0, 132.0, 104.0, 28.0
 	most, total := 0, 0
 	for _, h := range hours {
 		most, total = max(most, h.Kills), total+h.Kills
@@ -163,7 +163,7 @@ func hoursSVG(hours []Hour) template.HTML {
 				left+2, bottom-high, step-4, high, h.Start.Format("15:04"), h.Kills, left+step/2, bottom-high-4, h.Kills)
 		}
 		if h.Start.Hour()%6 == 0 {
-			fmt.Fprintf(&b, `<text class="axis" x="%.1f" y="%.1f" text-anchor="middle">%s</text>`, math.Max(left+step/2, 20), bottom+18, h.Start.Format("15:04"))
+			fmt.Fprintf(&b, `<text class="axis" x="%.1f" y="%.1f" text-anchor="middle">%s</text>`, math.Min(math.Max(left+step/2, 30), width-30), bottom+21, h.Start.Format("15:04"))
 		}
 	}
 	b.WriteString("</svg>")
