@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -345,8 +346,15 @@ ctypes.CDLL(None).pthread_exit(None)
 `
 	log := openFreshKernelLog(t)
 	g := newTestGroup(t, "/lictor-test-thread", map[string]string{"memory.max": "32M"})
-	victim := g.start(t, exec.Command("python3", "-c", program))
-	_ = victim.Wait()
+	var victim *exec.Cmd
+	for range 5 { // what glibc makes of a main thread of Python's that exits is an abort now and then, and nobody's kill
+		victim = g.start(t, exec.Command("python3", "-c", program))
+		_ = victim.Wait()
+		if status, ok := victim.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signal() == syscall.SIGKILL {
+			break
+		}
+		t.Logf("it was not killed: %v", victim.ProcessState)
+	}
 	k, ok := killsOf(t, mustKills(t, log), victim)[victim.Process.Pid]
 	if !ok || k.TaskMemcg != g.path {
 		t.Errorf("%v, %+v, want process %d in %s", ok, k, victim.Process.Pid, g.path)
