@@ -151,7 +151,7 @@ func median(ds []time.Duration) time.Duration {
 // openBare makes a table of two columns under the pragmas of the store, and returns what inserts into it.
 func openBare(b *testing.B, path string) func(id, event string) {
 	b.Helper()
-	db, err := sql.Open("sqlite", "file:"+path+"?_txlock=immediate&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(ON)")
+	db, err := sql.Open("sqlite", "file:"+path+"?_txlock=immediate&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(ON)&_pragma=cache_size(-256)&_pragma=wal_autocheckpoint(128)")
 	must(b, err)
 	b.Cleanup(func() { db.Close() })
 	db.SetMaxOpenConns(1)

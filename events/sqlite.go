@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,6 +37,9 @@ type SQLite struct {
 	path    string
 	writer  *sql.DB // nil in a store that is only read
 	migrate func(context.Context, *sql.DB) error
+
+	preparing atomic.Bool                          // or done
+	prepared  atomic.Pointer[map[string]*sql.Stmt] // by text, of writer
 
 	mu       sync.Mutex
 	file     os.FileInfo // what the path meant when it was opened

@@ -3,17 +3,48 @@ package events
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // insertAnalysis makes sure that the row which a run or an event refers to exists. A deleted analysis that is still running
 // comes back.
-func insertAnalysis(ctx context.Context, tx *sql.Tx, id string, seen time.Time) error {
+func (s *SQLite) insertAnalysis(ctx context.Context, tx *sql.Tx, id string, seen time.Time) error {
 	if id == "" {
 		return nil
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO analyses (analysis_id, first_seen) VALUES (?, ?) ON CONFLICT DO NOTHING`,
-		Clean(id), nanos(seen))
+	return s.exec(ctx, tx, insertAnalysisSQL, Clean(id), nanos(seen))
+}
+
+const insertAnalysisSQL = `INSERT INTO analyses (analysis_id, first_seen) VALUES (?, ?) ON CONFLICT DO NOTHING`
+
+// often are the statements that are compiled once for a connection: to compile one takes SQLite as long as to execute it.
+var often = []string{insertAnalysisSQL, insertEventSQL}
+
+// prepare compiles the statements that are needed often, before a transaction takes the connection. What is not compiled yet, or
+// cannot be, is compiled when it is executed.
+func (s *SQLite) prepare(ctx context.Context) {
+	if !s.preparing.CompareAndSwap(false, true) {
+		return
+	}
+	stmts := map[string]*sql.Stmt{}
+	for _, text := range often {
+		if stmt, err := s.writer.PrepareContext(ctx, text); err == nil { //nolint:sqlclosecheck // closed with the writer
+			stmts[text] = stmt
+		}
+	}
+	s.prepared.Store(&stmts)
+}
+
+func (s *SQLite) exec(ctx context.Context, tx *sql.Tx, text string, args ...any) error {
+	if stmts := s.prepared.Load(); stmts != nil && (*stmts)[text] != nil {
+		_, err := tx.StmtContext(ctx, (*stmts)[text]).ExecContext(ctx, args...) //nolint:sqlclosecheck // closed with the transaction
+		return err
+	}
+	_, err := tx.ExecContext(ctx, text, args...)
 	return err
 }
 
@@ -52,21 +83,48 @@ func upsertRun(ctx context.Context, tx *sql.Tx, r *Run, ended bool) (bool, error
 const insertEventSQL = `INSERT INTO watchdog_events (id, run, analysis_id, label, kind, ordinal, at, state, reason, is_kill, event)
 VALUES (?1, ?2, NULLIF(?3, ''), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO NOTHING`
 
-func insertEvents(ctx context.Context, tx *sql.Tx, es []Event) error {
+func (s *SQLite) insertEvents(ctx context.Context, tx *sql.Tx, es []Event) error {
 	for i := range es {
 		e := &es[i]
-		if err := insertAnalysis(ctx, tx, e.AnalysisID, e.At); err != nil {
+		if err := s.insertAnalysis(ctx, tx, e.AnalysisID, e.At); err != nil {
 			return err
 		}
 		row, err := newEventRow(e)
 		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, insertEventSQL, row.id, row.run, row.label, row.kind, row.ordinal, row.at, row.state,
-			row.reason, row.isKill, row.event)
-		if err != nil {
+		if err := s.exec(ctx, tx, insertEventSQL, row.args()...); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// insertAlone inserts one event in a transaction that is this statement, and reports whether it could: that takes a third less than to
+// begin and to commit one. The analysis has to be there, as it is as a rule.
+func (s *SQLite) insertAlone(ctx context.Context, e *Event) (done bool, err error) {
+	stmts := s.prepared.Load()
+	if stmts == nil || (*stmts)[insertEventSQL] == nil {
+		return false, nil
+	}
+	row, err := newEventRow(e)
+	if err != nil {
+		return true, err
+	}
+	_, err = (*stmts)[insertEventSQL].ExecContext(ctx, row.args()...)
+	if orphaned(err) {
+		return false, nil // nothing has changed
+	}
+	return true, err
+}
+
+// orphaned reports whether a row refers to one that is not there.
+func orphaned(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code() == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY
+}
+
+// args are those of insertEventSQL.
+func (row *eventRow) args() []any {
+	return []any{row.id, row.run, row.label, row.kind, row.ordinal, row.at, row.state, row.reason, row.isKill, row.event}
 }

@@ -14,7 +14,7 @@ import (
 // Begin implements Store.
 func (s *SQLite) Begin(ctx context.Context, r *Run) error {
 	return s.write(ctx, "begin run "+string(r.Run), func(ctx context.Context, tx *sql.Tx) error {
-		if err := insertAnalysis(ctx, tx, r.AnalysisID, r.StartedAt); err != nil {
+		if err := s.insertAnalysis(ctx, tx, r.AnalysisID, r.StartedAt); err != nil {
 			return err
 		}
 		_, err := upsertRun(ctx, tx, r, false)
@@ -27,8 +27,14 @@ func (s *SQLite) Append(ctx context.Context, es ...Event) error {
 	if len(es) == 0 {
 		return nil
 	}
-	return s.write(ctx, "append events", func(ctx context.Context, tx *sql.Tx) error {
-		return insertEvents(ctx, tx, es)
+	insert := func(ctx context.Context, tx *sql.Tx) error { return s.insertEvents(ctx, tx, es) }
+	return s.try(ctx, "append events", func(ctx context.Context) error {
+		if len(es) == 1 {
+			if done, err := s.insertAlone(ctx, &es[0]); done {
+				return err
+			}
+		}
+		return s.transaction(ctx, insert)
 	})
 }
 
@@ -38,7 +44,7 @@ func (s *SQLite) End(ctx context.Context, r *Run, es ...Event) error {
 		return s.wrap("end run "+string(r.Run), fmt.Errorf("state %q is not final", r.State))
 	}
 	return s.write(ctx, "end run "+string(r.Run), func(ctx context.Context, tx *sql.Tx) error {
-		if err := insertAnalysis(ctx, tx, r.AnalysisID, r.StartedAt); err != nil {
+		if err := s.insertAnalysis(ctx, tx, r.AnalysisID, r.StartedAt); err != nil {
 			return err
 		}
 		written, err := upsertRun(ctx, tx, r, true)
@@ -48,7 +54,7 @@ func (s *SQLite) End(ctx context.Context, r *Run, es ...Event) error {
 		if !written {
 			return ErrAlreadyEnded
 		}
-		return insertEvents(ctx, tx, es)
+		return s.insertEvents(ctx, tx, es)
 	})
 }
 
@@ -60,14 +66,14 @@ func (s *SQLite) Import(ctx context.Context, runs []*Run, es []Event) error {
 			if !r.State.Final() {
 				return fmt.Errorf("run %s: state %q is not final", r.Run, r.State)
 			}
-			if err := insertAnalysis(ctx, tx, r.AnalysisID, r.StartedAt); err != nil {
+			if err := s.insertAnalysis(ctx, tx, r.AnalysisID, r.StartedAt); err != nil {
 				return err
 			}
 			if _, err := upsertRun(ctx, tx, r, true); err != nil {
 				return err
 			}
 		}
-		return insertEvents(ctx, tx, es)
+		return s.insertEvents(ctx, tx, es)
 	})
 }
 
@@ -76,6 +82,11 @@ var errReadOnly = errors.New("opened for reading only")
 // write runs f in a transaction of its own, which holds the write lock from its beginning. Whatever f does must be
 // idempotent: it runs again when another process was in the way, or had set the file aside.
 func (s *SQLite) write(ctx context.Context, doing string, f func(context.Context, *sql.Tx) error) error {
+	return s.try(ctx, doing, func(ctx context.Context) error { return s.transaction(ctx, f) })
+}
+
+// try does something in one transaction, as often as it takes.
+func (s *SQLite) try(ctx context.Context, doing string, transaction func(context.Context) error) error {
 	if s.writer == nil {
 		return s.wrap(doing, errReadOnly)
 	}
@@ -83,7 +94,7 @@ func (s *SQLite) write(ctx context.Context, doing string, f func(context.Context
 	defer cancel()
 	replaced := false
 	for {
-		err := s.transaction(ctx, f)
+		err := transaction(ctx)
 		switch {
 		case (err == nil || broken(err)) && s.moved():
 			if err = s.openFile(ctx); err != nil {
@@ -104,6 +115,7 @@ func (s *SQLite) write(ctx context.Context, doing string, f func(context.Context
 }
 
 func (s *SQLite) transaction(ctx context.Context, f func(context.Context, *sql.Tx) error) error {
+	s.prepare(ctx)
 	tx, err := s.writer.BeginTx(ctx, nil)
 	if err != nil {
 		return err
