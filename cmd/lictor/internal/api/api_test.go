@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -21,106 +19,6 @@ import (
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/events/eventstest"
 )
-
-// fake is a backend that notes what it is asked for.
-type fake struct {
-	store events.Store
-	asked []string
-	fail  error
-	keep  func(Peer, *Conn)
-}
-
-func (f *fake) Keep(p Peer, c *Conn)                         { f.keep(p, c) }
-func (f *fake) Store(context.Context) (events.Reader, error) { return f.store, nil }
-func (f *fake) Stamp(ctx context.Context) string {
-	if s, ok := f.store.(*events.SQLite); ok {
-		return s.Stamp(ctx)
-	}
-	return ""
-}
-func (f *fake) Kept(*uint32) (kept, ending int)                      { return 2, 1 }
-func (f *fake) Live(context.Context, *uint32) ([]client.Live, error) { return nil, f.fail }
-func (f *fake) Summary(context.Context, events.Reader, *uint32) (any, error) {
-	return map[string]int{"kills_24h": 1}, f.fail
-}
-func (f *fake) Processes(_ context.Context, r *events.Run) ([]events.Process, error) {
-	return []events.Process{{PID: 4}}, f.note("processes %s", r.Run)
-}
-func (f *fake) Metrics() http.Handler       { return nil }
-func (f *fake) Ready(context.Context) error { return f.fail }
-func (f *fake) Launch(_ context.Context, p Peer, l *client.Launch) (*events.Run, bool, error) {
-	run := eventstest.NewRun("aaaaaaaaaaaa")
-	run.Command = l.Command
-	return run, l.Key != "again", f.note("launch %v %v %q for %d", l.Command, l.Limits, l.Key, p.UID)
-}
-func (f *fake) note(format string, args ...any) error {
-	f.asked = append(f.asked, fmt.Sprintf(format, args...))
-	return f.fail
-}
-func (f *fake) Stop(_ context.Context, _ Peer, r *events.Run, g *float64) error {
-	if g == nil {
-		return f.note("stop %s", r.Run)
-	}
-	return f.note("stop %s after %g", r.Run, *g)
-}
-func (f *fake) Kill(_ context.Context, _ Peer, r *events.Run, s string) error {
-	return f.note("kill %s %s", r.Run, s)
-}
-func (f *fake) Set(_ context.Context, _ Peer, r *events.Run, a []string) error {
-	return f.note("set %s %v", r.Run, a)
-}
-func (f *fake) Release(_ context.Context, _ Peer, r *events.Run) error {
-	return f.note("release %s", r.Run)
-}
-func (f *fake) Adopt(_ context.Context, p Peer, a *client.Adoption) (*events.Run, error) {
-	return a.Run, f.note("adopt %d for %d", a.PID, p.UID)
-}
-
-// start serves a fake backend on a socket, for a caller with the given uid.
-func start(t *testing.T, uid uint32) (*fake, *client.Client, string) {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "api") // a socket's path must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	path := filepath.Join(dir, "s")
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &fake{store: &eventstest.Memory{}}
-	s := NewServer(f, nil, slog.New(slog.DiscardHandler))
-	context := s.http.ConnContext
-	s.http.ConnContext = func(ctx context2, c net.Conn) context2 {
-		c.(*peerConn).peer.UID = uid
-		return context(ctx, c)
-	}
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(l) }()
-	t.Cleanup(func() {
-		s.Close()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	})
-	return f, clientAt(path), path
-}
-
-type context2 = context.Context
-
-func begin(t *testing.T, f *fake, id events.RunID, uid uint32) *events.Run {
-	t.Helper()
-	run := eventstest.NewRun(id)
-	run.UID = uid
-	if err := f.store.Begin(t.Context(), run); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.store.Append(t.Context(), events.NewEvent(run, events.KindStarted, 0, run.StartedAt)); err != nil {
-		t.Fatal(err)
-	}
-	return run
-}
 
 // X4, X16: what a caller sees and may do depends on the uid that the kernel says, and on nothing that it says itself.
 func TestX4OwnRunsOnly(t *testing.T) {
@@ -396,14 +294,6 @@ func TestF3SlowClients(t *testing.T) {
 			t.Fatal("a slow client is still connected")
 		}
 	}
-}
-
-func clientAt(path string) *client.Client {
-	c, err := client.New(path, "")
-	if err != nil {
-		panic(err)
-	}
-	return c
 }
 
 func TestQueriesInURLs(t *testing.T) {

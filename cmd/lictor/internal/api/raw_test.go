@@ -5,11 +5,8 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -22,31 +19,12 @@ import (
 // rawServer serves to whoever connects, and returns the path of its socket.
 func rawServer(tb testing.TB) string {
 	tb.Helper()
-	dir, err := os.MkdirTemp("", "api") // a socket's path must be short
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { os.RemoveAll(dir) })
-	path := filepath.Join(dir, "s")
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	s := NewServer(&fake{store: &eventstest.Memory{}, keep: func(_ Peer, c *Conn) {
+	return serveFake(tb, &fake{store: &eventstest.Memory{}, keep: func(_ Peer, c *Conn) {
 		defer c.Close()
 		if _, err := c.First(); err == nil {
 			_, _ = c.Next()
 		}
-	}}, nil, slog.New(slog.DiscardHandler))
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(l) }()
-	tb.Cleanup(func() {
-		s.Close()
-		if err := <-served; err != nil {
-			tb.Error(err)
-		}
-	})
-	return path
+	}}, nil)
 }
 
 // exchange sends bytes, says that there will be no more, and returns what the server says until it hangs up.
