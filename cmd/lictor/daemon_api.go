@@ -51,19 +51,28 @@ func (d *daemon) serve(ctx context.Context, at listening) error {
 			}
 		})
 	}
-	if len(tcp) > 0 {
-		tokens, err := d.app.openTokens()
-		if err != nil {
-			return err
-		}
-		for _, l := range tcp {
-			answer(l.Addr(), func() error { return server.ServeTCP(l, tokens) })
-		}
-	}
+	d.serveTCP(server, tcp, answer)
 	if unix != nil {
 		answer(unix.Addr(), func() error { return server.Serve(unix) })
 	}
 	return nil
+}
+
+// serveTCP answers there, too. A dashboard that cannot be had is no reason to keep no runs: what is wrong is said, and the daemon does
+// without.
+func (d *daemon) serveTCP(server *api.Server, listeners []net.Listener, answer func(net.Addr, func() error)) {
+	if len(listeners) == 0 {
+		return
+	}
+	tokens, err := d.app.openTokens()
+	for _, l := range listeners {
+		if err != nil {
+			d.log.Error("no dashboard", "at", l.Addr().String(), "error", err)
+			_ = l.Close()
+			continue
+		}
+		answer(l.Addr(), func() error { return server.ServeTCP(l, tokens) })
+	}
 }
 
 func (a *App) openTokens() (*api.Tokens, error) {
@@ -105,13 +114,12 @@ func (at listening) listen() (unix *net.UnixListener, tcp []net.Listener, err er
 		if err != nil {
 			return nil, nil, withHint(fmt.Errorf("listen: %w", err), "lictor watch --listen 127.0.0.1:7717")
 		}
-		tcp = append(tcp, l)
-	}
-	for _, l := range tcp {
-		if a := l.Addr().(*net.TCPAddr); !a.IP.IsLoopback() {
-			return nil, nil, withHint(fmt.Errorf("listen %s: not an address of the loopback interface", a),
+		if !l.Addr().(*net.TCPAddr).IP.IsLoopback() {
+			l.Close()
+			return nil, nil, withHint(fmt.Errorf("listen %s: not an address of the loopback interface", at.tcp),
 				"127.0.0.1 or ::1; a tunnel (ssh -L) or a proxy with TLS makes it reachable from elsewhere")
 		}
+		tcp = append(tcp, l)
 	}
 	return unix, tcp, nil
 }

@@ -24,9 +24,10 @@ const (
 	connsOnTCP    = 512 // of all callers together: nobody knows who they are before they have said it
 )
 
-// ServeTCP serves on an address of the loopback interface until Close.
+// ServeTCP serves on an address of the loopback interface until Close. It closes a listener at another one.
 func (s *Server) ServeTCP(l net.Listener, tokens *Tokens) error {
 	if a, ok := l.Addr().(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
+		_ = l.Close()
 		return fmt.Errorf("%s: not an address of the loopback interface; a tunnel (ssh -L) or a proxy with TLS makes it reachable from elsewhere", l.Addr())
 	}
 	s.mu.Lock()
