@@ -23,10 +23,13 @@ func (b *bed) runtimeFile(path, text string) {
 	b.Cleanup(func() { _ = os.Remove(path) })
 }
 
-// oomd starts systemd-oomd, which kills what causes memory pressure in the slice of all runs. It is stopped after the test.
+// oomd starts systemd-oomd, which kills what causes memory pressure in the slice of all runs. It is stopped after the test. Debian has it
+// guard whole user managers as well: where a run of one before has left pressure, and no longer lives, it takes the manager itself.
 func (b *bed) oomd() {
 	b.Helper()
 	units := []string{"systemd-oomd.service", "systemd-oomd.socket"}
+	b.runtimeFile("/run/systemd/system/user@.service.d/10-oomd-user-service-defaults.conf", "")
+	b.must("systemctl", "daemon-reload")
 	b.runtimeFile("/etc/systemd/oomd.conf.d/lictor-test.conf", "[OOM]\nDefaultMemoryPressureDurationSec=1s\n")
 	b.must("systemctl", append([]string{"unmask", "-q"}, units...)...) // the images mask it
 	b.Cleanup(func() {

@@ -28,7 +28,7 @@ type packageFailure struct {
 }
 
 // failureLines bounds what the summary repeats of what a failed test said: the end of a log is often all that is kept.
-const failureLines = 2
+const failureLines = 8
 
 // String says it all again in few lines: whoever reads only the end of a long log is told what failed and how.
 func (f packageFailure) String() string {
