@@ -1,21 +1,27 @@
 """Run commands inside hard memory and time limits that the kernel and systemd enforce, and know why they ended.
 
-See README.md. Everything goes through the ``lictor`` command, which hands the run to the daemon where there is one; events
-come from the daemon's socket, or from the command.
+See README.md. Everything goes over the socket of the daemon; where there is none, or where it cannot do what is asked, through the
+``lictor`` command.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import http.client
+import io
 import json
+import locale
 import os
 import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
-from typing import Any, Dict, IO, Iterator, List, Mapping, Optional, Sequence, Union
+import urllib.parse
+import uuid
+from typing import Any, Callable, Dict, IO, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 __all__ = [
     "run", "Executor", "Completed", "events", "runs", "show", "stop", "status",
@@ -160,33 +166,67 @@ def run(
     """Run a command inside limits and wait for it, as subprocess.run does.
 
     Limits have systemd's names and syntax; numbers are bytes and seconds. ``env`` is added to the environment. ``manager`` is "system" or
-    "user" (default: what the command decides). ``check`` raises subprocess.CalledProcessError for an exit status that is not 0; an end that
-    something forced always raises Killed.
+    "user" (default: the system's where a daemon listens, else what the command decides). ``check`` raises subprocess.CalledProcessError for
+    an exit status that is not 0; an end that something forced always raises Killed. ``lictor`` names a command to do it with, daemon or not.
     """
     if isinstance(args, (str, bytes)):
         raise TypeError("args: a list of strings, not a command line")
-    flags: List[str] = ["-q"]
-    for flag, value in (
-        ("memory-max", memory_max), ("runtime-max", runtime_max), ("grace", grace), ("memory-high", memory_high),
-        ("memory-swap-max", memory_swap_max), ("tasks-max", tasks_max), ("cpu-quota", cpu_quota), ("oom-policy", oom_policy),
-        ("analysis-id", analysis_id), ("name", name), ("on-owner-exit", on_owner_exit),
-    ):
-        if value is not None:
-            flags.append(f"--{flag}={value}")
-    for key, value in (labels or {}).items():
-        flags.append(f"--label={key}={value}")
-    if manager is not None:
-        if manager not in ("system", "user"):
-            raise ValueError(f"manager {manager!r}: neither system nor user")
-        flags.append(f"--{manager}")
-    environment = None
-    if env is not None:
-        environment = {**os.environ, **env}
+    if manager not in (None, "system", "user"):
+        raise ValueError(f"manager {manager!r}: neither system nor user")
+    if input is not None and stdin is not None:
+        raise ValueError("stdin and input: one of them")
+    if capture_output and (stdout is not None or stderr is not None):
+        raise ValueError("stdout, stderr and capture_output: not both")
+    if capture_output:
+        stdout = stderr = subprocess.PIPE
+    limits = {name: value for name, value in (
+        ("memory_max", memory_max), ("runtime_max", runtime_max), ("grace", grace), ("memory_high", memory_high),
+        ("memory_swap_max", memory_swap_max), ("tasks_max", tasks_max), ("cpu_quota", cpu_quota), ("oom_policy", oom_policy),
+    ) if value is not None}
+    names = {name: value for name, value in (
+        ("analysis_id", analysis_id), ("name", name), ("on_owner_exit", on_owner_exit),
+    ) if value is not None}
+    environment = {**os.environ, **(env or {})}
+    path = _daemon() if lictor is None and manager != "user" else None
+    completed = None
+    if path is not None:
+        launch = {"command": list(args), "attached": True, "env": environment, "cwd": os.path.abspath(cwd or os.curdir),
+                  "limits": limits, "labels": dict(labels or {}), **names}
+        if _is_text(launch):
+            completed = _run_attached(path, args, launch, input, (stdin, stdout, stderr), bool(text))
+    if completed is None:
+        flags = [f"--{key.replace('_', '-')}={value}" for key, value in {**limits, **names}.items()]
+        flags += [f"--label={key}={value}" for key, value in (labels or {}).items()]
+        flags += [f"--{manager}"] if manager is not None else []
+        flags += [f"--owner-pid={os.getpid()}"]  # not the command's process, which would live on without this one
+        completed = _run_command(_command(lictor), args, flags, cwd=cwd, env=environment, input=input, stdin=stdin, stdout=stdout, stderr=stderr,
+                                 text=text)
+    if completed.record["state"] == "killed":
+        raise _EXCEPTIONS.get(completed.record.get("reason", ""), Killed)(completed)
+    if check and completed.returncode != 0:
+        raise subprocess.CalledProcessError(completed.returncode, list(args), completed.stdout, completed.stderr)
+    return completed
+
+
+#: How long ``lictor run`` may take to end its run when Python is interrupted.
+_INTERRUPTED = 15
+
+
+def _run_command(command: str, args: Sequence[str], flags: Sequence[str], input: Any, **options: Any) -> Completed:
+    if input is not None:
+        options["stdin"] = subprocess.PIPE
     with tempfile.TemporaryDirectory(prefix="lictor-") as scratch:
         result = os.path.join(scratch, "record.json")
-        done = subprocess.run(  # pylint: disable=subprocess-run-check
-            [_command(lictor), "run", *flags, f"--result-file={result}", "--", *args],
-            cwd=cwd, env=environment, input=input, stdin=stdin, stdout=stdout, stderr=stderr, capture_output=capture_output, text=text)
+        with subprocess.Popen([command, "run", "-q", *flags, f"--result-file={result}", "--", *args], **options) as process:
+            try:
+                stdout, stderr = process.communicate(input)
+            except BaseException:  # Ctrl-C. To kill it, as subprocess.run does, would leave the run alone
+                process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_INTERRUPTED)
+                process.kill()
+                raise
+        done = subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
         try:
             with open(result, encoding="utf-8") as f:
                 record: Optional[Record] = json.load(f)
@@ -194,12 +234,150 @@ def run(
             record = None
     if record is None or record.get("reason") == "start-failed":
         raise Refused(_why(done), done.returncode)
-    completed = Completed(args, _returncode(record, done.returncode), done.stdout, done.stderr, record)
-    if record["state"] == "killed":
-        raise _EXCEPTIONS.get(record.get("reason", ""), Killed)(completed)
-    if check and completed.returncode != 0:
-        raise subprocess.CalledProcessError(completed.returncode, list(args), done.stdout, done.stderr)
-    return completed
+    return Completed(args, _returncode(record, done.returncode), done.stdout, done.stderr, record)
+
+
+def _is_text(launch: Any) -> bool:
+    """Whether JSON can say it: names of files and variables need not be UTF-8."""
+    try:
+        json.dumps(launch, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, TypeError):  # bytes, or a path, as an argument
+        return False
+    return True
+
+
+def _run_attached(path: str, args: Sequence[str], launch: Dict[str, Any], input: Any, streams: Tuple[Stream, ...], text: bool) -> Optional[Completed]:
+    """Run it attached to this process: the daemon has systemd start it with our descriptors and limits, and it ends if we do.
+    None: the daemon is of a version that cannot."""
+    with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+        fds: List[int] = []
+        captured: Dict[int, Callable[[], Any]] = {}
+        for i, stream in enumerate(streams):
+            if i == 0 and input is not None or stream == subprocess.PIPE:
+                reader, writer = os.pipe()
+                mine, other = (writer, reader) if i == 0 else (reader, writer)
+                theirs.callback(os.close, other)
+                fds.append(other)
+                if i == 0:
+                    _feed(mine, input, text)
+                else:
+                    captured[i] = _collect(mine, text)
+            elif stream == subprocess.STDOUT and i == 2:
+                fds.append(fds[1])
+            elif stream == subprocess.DEVNULL or stream is None and not _is_open(i):
+                null = os.open(os.devnull, os.O_RDWR)
+                theirs.callback(os.close, null)
+                fds.append(null)
+            elif stream is None:
+                fds.append(i)
+            else:
+                fds.append(stream if isinstance(stream, int) else stream.fileno())
+        reader, writer = os.pipe()
+        theirs.callback(os.close, writer)
+        result = ours.enter_context(os.fdopen(reader, "rb"))
+        answer = _post_attached(path, launch, fds + [writer])
+        theirs.close()  # what is captured ends when the run's side does
+        if answer is None:
+            return None
+        try:
+            said = result.read()  # ends when the launcher does
+            record = json.loads(said) if said.endswith(b"\n") else _await_end(path, answer["run"])
+        except BaseException:
+            with contextlib.suppress(Error, OSError, http.client.HTTPException):
+                _call(path, "POST", f"/api/v1/runs/{answer['run']}/stop", {})
+            raise
+        outputs = [captured[i]() if i in captured else None for i in (1, 2)]
+    return Completed(args, _returncode(record, 124 if record.get("reason") == "timeout" else 1), outputs[0], outputs[1], record)
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _feed(fd: int, data: Any, text: bool) -> None:
+    """Write it all, in the background, to whoever reads, and then the end of it."""
+    def feed() -> None:
+        with contextlib.suppress(BrokenPipeError), os.fdopen(fd, "wb") as f:
+            f.write(data.encode(locale.getpreferredencoding(False)) if text else data)
+    if not data:
+        os.close(fd)
+        return
+    if isinstance(data, str) != text:
+        os.close(fd)
+        raise TypeError("input: text with text=True, else bytes")
+    threading.Thread(target=feed, name="lictor-stdin", daemon=True).start()
+
+
+def _collect(fd: int, text: bool) -> Callable[[], Any]:
+    """Read it all, in the background; the function returned waits for that."""
+    got: List[bytes] = []
+
+    def collect() -> None:
+        with os.fdopen(fd, "rb") as f:
+            got.append(f.read())
+    thread = threading.Thread(target=collect, name="lictor-output", daemon=True)
+    thread.start()
+
+    def collected() -> Any:
+        thread.join()
+        return io.TextIOWrapper(io.BytesIO(got[0]), encoding=locale.getpreferredencoding(False)).read() if text else got[0]
+    return collected
+
+
+#: How long a daemon that has gone away is waited for: systemd starts it again.
+_PATIENCE = 45
+
+
+def _post_attached(path: str, launch: Dict[str, Any], fds: Sequence[int]) -> Optional[Record]:
+    """Launch it once, however often that must be asked for. The record is that of a run that runs. None: the daemon knows no attached
+    runs, or there is none any more."""
+    key, end = str(uuid.uuid4()), time.monotonic() + _PATIENCE
+    while True:
+        connection = _UnixConnection(path, 120, fds)
+        try:
+            return dict(_answer(connection, "POST", "/api/v1/runs", launch, {"Idempotency-Key": key}))
+        except _Problem as e:
+            if e.status == 409 and time.monotonic() < end:  # an earlier attempt is under way
+                time.sleep(0.2)
+            elif e.status == 400 and 'unknown field "attached"' in str(e):
+                return None
+            else:
+                raise Refused(str(e), e.exit_code or 125) from None
+        except (OSError, http.client.HTTPException):
+            if time.monotonic() > end:
+                raise Error("the daemon went away while it launched the run: systemctl status lictor") from None
+            time.sleep(0.5)
+        except BaseException:  # Ctrl-C: it may run already
+            _stop_launched(path, launch, fds, key)
+            raise
+        finally:
+            connection.close()
+
+
+def _stop_launched(path: str, launch: Dict[str, Any], fds: Sequence[int], key: str) -> None:
+    """End what a request that was interrupted has started: the same once more tells which run that is."""
+    with contextlib.suppress(Error, OSError, http.client.HTTPException), contextlib.closing(_UnixConnection(path, 120, fds)) as connection:
+        run = _answer(connection, "POST", "/api/v1/runs", launch, {"Idempotency-Key": key})["run"]
+        _call(path, "POST", f"/api/v1/runs/{run}/stop", {})
+
+
+def _await_end(path: str, run_id: str) -> Record:
+    """The final record of a run whose launcher was killed, so that it could not tell; the daemon keeps it."""
+    last = time.monotonic()
+    while True:
+        try:
+            record: Record = _call(path, "GET", f"/api/v1/runs/{run_id}")
+            if record["state"] not in ("starting", "running", "grace"):
+                return record
+            last = time.monotonic()
+        except (OSError, http.client.HTTPException):
+            if time.monotonic() - last > _PATIENCE:
+                raise Error(f"run {run_id}: its launcher was killed and the daemon is away: lictor show {run_id}") from None
+        time.sleep(0.5)
 
 
 def _why(done: "subprocess.CompletedProcess[Any]") -> str:
@@ -262,38 +440,90 @@ def _ask(*args: str, lictor: Optional[str] = None) -> str:
 
 
 def runs(*, ended: bool = False, analysis_id: Optional[str] = None, lictor: Optional[str] = None) -> List[Record]:
-    """The live runs, with ``ended`` the others too: their records, each with "live" if it lives."""
-    flags = ["--json"] + (["-a"] if ended else []) + ([f"--analysis={analysis_id}"] if analysis_id is not None else [])
-    records: List[Record] = json.loads(_ask("ps", *flags, lictor=lictor))
+    """The live runs, with ``ended`` the others too: their records, each with "live" if it lives, newest first."""
+    path = _daemon() if lictor is None else None
+    if path is None:
+        flags = ["--json"] + (["-a"] if ended else []) + ([f"--analysis={analysis_id}"] if analysis_id is not None else [])
+        return list(json.loads(_ask("ps", *flags, lictor=lictor)))
+    query = urllib.parse.urlencode([("live", "true")] * (not ended) + [("analysis_id", analysis_id)] * (analysis_id is not None))
+    live = {entry["run"]: entry for entry in _call(path, "GET", "/api/v1/live")}
+    records: List[Record] = _call(path, "GET", "/api/v1/runs?" + query)
+    for record in records:
+        now = live.get(record["run"])
+        if now is not None and "reason" not in record:
+            record["state"], record["live"] = now["state"], now["numbers"]
     return records
 
 
 def show(run_id: str, *, lictor: Optional[str] = None) -> Record:
     """The record of a run, named by its id, a prefix of it, or its analysis id."""
-    record: Record = json.loads(_ask("show", "--json", "--", run_id, lictor=lictor))
-    return record
+    path = _daemon() if lictor is None else None
+    if path is None:
+        return dict(json.loads(_ask("show", "--json", "--", run_id, lictor=lictor)))
+    return dict(_call(path, "GET", "/api/v1/resolve?" + urllib.parse.urlencode({"name": run_id})))
 
 
-def stop(run_id: str, *, grace: Optional[Span] = None, lictor: Optional[str] = None) -> None:
-    """End a run: SIGTERM, grace, SIGKILL."""
-    _ask("stop", *([f"--grace={grace}"] if grace is not None else []), "--", run_id, lictor=lictor)
+def stop(run_id: str, *, grace: Optional[float] = None, lictor: Optional[str] = None) -> None:
+    """End a run: SIGTERM, grace in seconds, SIGKILL. It returns when nobody is left."""
+    path = _daemon() if lictor is None else None
+    if path is None:
+        _ask("stop", *([f"--grace={grace}"] if grace is not None else []), "--", run_id, lictor=lictor)
+        return
+    _call(path, "POST", f"/api/v1/runs/{show(run_id)['run']}/stop", {} if grace is None else {"grace_seconds": grace})
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: Optional[float]) -> None:
+    """HTTP on a unix socket. Descriptors go with the first byte."""
+
+    def __init__(self, path: str, timeout: Optional[float], fds: Sequence[int] = ()) -> None:
         super().__init__("lictor", timeout=timeout)
-        self._path = path
+        self._path, self._fds = path, fds
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
 
+    def send(self, data: Any) -> None:
+        if self._fds and isinstance(data, bytes):
+            if self.sock is None:
+                self.connect()
+            sent = socket.send_fds(self.sock, [data], list(self._fds))
+            self._fds, data = (), data[sent:]
+        super().send(data)
+
+
+class _Problem(Error):
+    """What the daemon says went wrong (RFC 9457)."""
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        super().__init__("; ".join(filter(None, (problem.get("detail", f"status {status}"), problem.get("hint") and f"hint: {problem['hint']}"))))
+        self.status, self.exit_code = status, problem.get("exit_code")
+
+
+def _answer(connection: _UnixConnection, method: str, target: str, body: Any = None, headers: Optional[Dict[str, str]] = None) -> Any:
+    connection.request(method, target, None if body is None else json.dumps(body), headers or {})
+    response = connection.getresponse()
+    said = response.read()
+    if response.status >= 300:
+        try:
+            problem = json.loads(said)
+        except ValueError:
+            problem = {}
+        raise _Problem(response.status, problem)
+    return json.loads(said)
+
+
+def _call(path: str, method: str, target: str, body: Any = None) -> Any:
+    with contextlib.closing(_UnixConnection(path, 300)) as connection:
+        return _answer(connection, method, target, body)
+
 
 def _daemon() -> Optional[str]:
-    path = os.environ.get("LICTOR_HOST") or SOCKET
-    if path == "none":
+    path = (os.environ.get("LICTOR_HOST") or SOCKET)
+    if path == "none" or "://" in path:
         return None
+    path = path[len("unix:"):] if path.startswith("unix:") else path
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
             s.settimeout(5)
@@ -308,13 +538,7 @@ def status() -> Dict[str, Any]:
     path = _daemon()
     if path is None:
         raise Error("no daemon answers: systemctl status lictor")
-    connection = _UnixConnection(path, 30)
-    try:
-        connection.request("GET", "/api/quests/status")
-        answer: Dict[str, Any] = json.loads(connection.getresponse().read())
-        return answer
-    finally:
-        connection.close()
+    return dict(_call(path, "GET", "/api/quests/status"))
 
 
 #: How long nothing may come from the daemon, which gives a sign of life every 15 s.
@@ -344,7 +568,7 @@ def events(*, kinds: Optional[Sequence[str]] = None, analysis_id: Optional[str] 
 
 
 def _stream(path: str, kinds: Optional[Sequence[str]], analysis_id: Optional[str], last: Optional[int]) -> Iterator[Any]:
-    query = "&".join([f"kind={_quote(k)}" for k in kinds or ()] + ([f"analysis_id={_quote(analysis_id)}"] if analysis_id is not None else []))
+    query = urllib.parse.urlencode([("kind", k) for k in kinds or ()] + [("analysis_id", analysis_id)] * (analysis_id is not None))
     headers = {"Accept": "text/event-stream"}
     if last is not None:
         headers["Last-Event-ID"] = str(last)
@@ -372,11 +596,6 @@ def _stream(path: str, kinds: Optional[Sequence[str]], analysis_id: Optional[str
                 yield position, event
     finally:
         connection.close()
-
-
-def _quote(text: str) -> str:
-    import urllib.parse  # only here: it is not small
-    return urllib.parse.quote(text, safe="")
 
 
 def _follow(kinds: Optional[Sequence[str]], analysis_id: Optional[str], lictor: Optional[str]) -> Iterator[Record]:

@@ -2,9 +2,11 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -78,6 +80,98 @@ class Run(unittest.TestCase):
             lictor.run(["true"], manager="root")
         with self.assertRaises(lictor.Error):
             lictor.show("nobody-has-this-name")
+
+    def test_streams(self):
+        with tempfile.TemporaryFile() as f:
+            done = lictor.run(["sh", "-c", "echo out; echo err >&2"], stdout=f, stderr=subprocess.STDOUT)
+            self.assertEqual((done.stdout, done.stderr), (None, None))
+            f.seek(0)
+            self.assertEqual(f.read(), b"out\nerr\n")
+        done = lictor.run(["sh", "-c", "cat; echo end"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.assertEqual((done.stdout, done.stderr), (b"end\n", None))
+        much = os.urandom(1 << 20)  # more than pipes hold, both ways
+        self.assertEqual(lictor.run(["cat"], input=much, stdout=subprocess.PIPE).stdout, much)
+        self.assertEqual(lictor.run(["true"], input=much).returncode, 0)  # nobody reads it
+        with self.assertRaises(TypeError):
+            lictor.run(["cat"], input="text")
+        with self.assertRaises(ValueError):
+            lictor.run(["cat"], input=b"", stdin=subprocess.DEVNULL)
+        self.assertEqual(lictor.run([b"printf", b"\xff"], capture_output=True).stdout, b"\xff")  # what JSON cannot say
+
+    def test_inherited(self):
+        # As a child would: umask, nice, oom_score_adj, limits, directory, groups.
+        program = ("import os, resource; print(oct(os.umask(0)), os.nice(0), resource.getrlimit(resource.RLIMIT_NOFILE), os.getcwd(),"
+                   " sorted(os.getgroups()), open('/proc/self/oom_score_adj').read().strip(), sorted(os.environ))")
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        mask = os.umask(0o037)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (777, limits[1]))
+            with open("/proc/self/oom_score_adj", "w", encoding="ascii") as f:
+                f.write("321")
+            command = [sys.executable, "-c", program]
+            with tempfile.TemporaryDirectory() as there:
+                os.chmod(there, 0o755)
+                want = subprocess.run(command, cwd=there, capture_output=True, text=True, check=True).stdout
+                got = lictor.run(command, cwd=there, capture_output=True, text=True).stdout
+        finally:
+            os.umask(mask)
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        self.assertIn("0o37 ", want)
+        self.assertIn("(777, ", want)
+        self.assertIn(" 321 ", want)
+        without = [name for name in got.split("[")[-1].strip("]\n").replace("'", "").split(", ") if not name.startswith("LICTOR_")]
+        wanted = [name for name in want.split("[")[-1].strip("]\n").replace("'", "").split(", ") if not name.startswith("LICTOR_")]
+        self.assertEqual((got[:got.rindex("[")], without), (want[:want.rindex("[")], wanted))
+
+    def python(self, analysis_id):
+        """Another Python, and the run that it has started."""
+        known = {r["run"] for r in lictor.runs()}
+        owner = subprocess.Popen([sys.executable, "-c", f"import lictor; lictor.run(['sleep', '600'], analysis_id='{analysis_id}')"],
+                                 env={**os.environ, "PYTHONPATH": os.path.dirname(os.path.abspath(lictor.__file__))}, stderr=subprocess.PIPE)
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            for run in lictor.runs(analysis_id=analysis_id):
+                if run["run"] not in known and run["state"] == "running":
+                    return owner, run["run"]
+            time.sleep(0.2)
+        self.fail(f"no run of {analysis_id}")
+
+    def reason(self, run):
+        """Why a run that is about to be killed was."""
+        deadline = time.monotonic() + PATIENCE
+        while lictor.show(run)["state"] != "killed" and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return lictor.show(run).get("reason")
+
+    def test_owner(self):
+        # Who started it dies; its run does not outlive it.
+        owner, run = self.python("py-owner")
+        owner.kill()
+        owner.communicate()
+        self.assertEqual(self.reason(run), "abandoned")
+
+    def test_interrupted(self):
+        # Ctrl-C ends the run.
+        owner, run = self.python("py-int")
+        owner.send_signal(signal.SIGINT)
+        self.assertIn(b"KeyboardInterrupt", owner.communicate(timeout=PATIENCE)[1])
+        self.assertIn(self.reason(run), ("stop", "signal"))  # the command passes SIGTERM on
+
+    @unittest.skipUnless(os.environ.get("LICTOR_TEST_DAEMON"), "there is no daemon in this test")
+    def test_no_command(self):
+        # With a daemon there is no need for the command; what it does in its place is asked of it by name.
+        command = os.environ.pop("LICTOR_COMMAND")
+        try:
+            done = lictor.run(["sh", "-c", "echo $0", "x"], capture_output=True, text=True, analysis_id="py-alone")
+            self.assertEqual(done.stdout, "x\n")
+            self.assertEqual(lictor.show("py-alone")["run"], done.run)
+            self.assertIn(done.run, [r["run"] for r in lictor.runs(ended=True)])
+            with self.assertRaises(lictor.TimeLimitExceeded):
+                lictor.run(["sleep", "600"], runtime_max=1, grace=1)
+            with self.assertRaises(FileNotFoundError):
+                lictor.run(["true"], lictor="/nowhere/lictor")
+        finally:
+            os.environ["LICTOR_COMMAND"] = command
 
     def test_executor(self):
         with lictor.Executor(max_workers=2, memory_max="64M", capture_output=True, text=True) as pool:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,7 @@ import (
 
 // Launch implements api.Backend. systemd starts the launcher, `lictor run` as the caller, in a service; that hands its run over to this
 // daemon as any other. So nothing is executed here, and what a caller may have is decided in one place.
-func (b *backend) Launch(ctx context.Context, peer api.Peer, l *client.Launch) (run *events.Run, fresh bool, err error) {
+func (b *backend) Launch(ctx context.Context, peer api.Peer, l *client.Launch, fds []int) (run *events.Run, fresh bool, err error) {
 	ctx = context.WithoutCancel(ctx) // what was asked for is done, even if it takes longer than the caller's patience, or the server's
 	id := b.app.newID()
 	if l.Key != "" {
@@ -37,16 +38,25 @@ func (b *backend) Launch(ctx context.Context, peer api.Peer, l *client.Launch) (
 	if err != nil {
 		return nil, false, client.NewProblem(http.StatusForbidden, err.Error(), "only users that the system knows can start runs")
 	}
-	args, grace, err := b.launchArgs(l)
+	args, grace, err := b.launchArgs(l, peer.PID)
 	if err != nil {
 		return nil, false, problem(err)
 	}
-	h := handover{Run: id, Args: toBytes(args), Env: toBytes(launchEnv(who, l.Env)), Dir: []byte(l.Cwd)}
-	if l.Cwd == "" {
-		h.Dir = []byte(who.HomeDir)
+	h := handover{Run: id, Args: toBytes(args), Dir: []byte(cmp.Or(l.Cwd, who.HomeDir)), Files: len(fds), fds: fds}
+	if h.Env = toBytes(assignments(l.Env)); !l.Attached {
+		h.Env = toBytes(launchEnv(who, l.Env))
 	}
-	spec := scope.Spec{Run: id, Args: l.Command, Grace: grace}
-	err = b.app.handOverAs(ctx, b.launcher, spec, h, who.Username)
+	service, err := launcherService(scope.Spec{Run: id, Args: l.Command, Grace: grace})
+	if err != nil {
+		return nil, false, err
+	}
+	service.User, service.Umask = who.Username, 0o022 // and what systemd gives to services
+	if l.Attached {
+		if err := likeChildOf(&service, peer.PID, peer.UID); err != nil {
+			return nil, false, client.NewProblem(http.StatusConflict, "attached: "+err.Error(), "the process that connected must live, with the caller's ids")
+		}
+	}
+	err = b.app.handOverTo(ctx, b.launcher, service, h)
 	if errors.Is(err, scope.ErrUnitExists) && l.Key != "" { // the first request is under way
 		run, err := b.launched(ctx, id)
 		if errors.Is(err, events.ErrNotFound) {
@@ -91,7 +101,7 @@ func launchProblem(err error) error {
 }
 
 // launchArgs is the command line of lictor that asks for the same, and the grace that the run will have.
-func (b *backend) launchArgs(l *client.Launch) (args []string, grace time.Duration, err error) {
+func (b *backend) launchArgs(l *client.Launch, caller int) (args []string, grace time.Duration, err error) {
 	config, err := b.app.LoadConfig()
 	if err != nil {
 		return nil, 0, err
@@ -108,7 +118,10 @@ func (b *backend) launchArgs(l *client.Launch) (args []string, grace time.Durati
 	if err != nil {
 		return nil, 0, err
 	}
-	args = []string{"--system", "run", "--quiet", "--on-owner-exit=kill"}
+	args = []string{"--system", "run", "--quiet", "--on-owner-exit=kill"} // an owner is the launcher, which is its service
+	if l.OnOwnerExit == "kill" || l.Attached && l.OnOwnerExit == "" {
+		args = append(args, "--owner-pid="+strconv.Itoa(caller))
+	}
 	for _, flag := range slices.Sorted(maps.Keys(flags)) {
 		args = append(args, "--"+flag+"="+flags[flag])
 	}
@@ -140,6 +153,11 @@ func launchEnv(who *user.User, more map[string]string) []string {
 		env["XDG_RUNTIME_DIR"] = "/run/user/" + who.Uid
 	}
 	maps.Copy(env, more)
+	return assignments(env)
+}
+
+// assignments are variables as execve(2) takes them.
+func assignments(env map[string]string) []string {
 	list := make([]string, 0, len(env))
 	for _, key := range slices.Sorted(maps.Keys(env)) {
 		list = append(list, key+"="+env[key])

@@ -19,11 +19,21 @@ func TestLaunchArgs(t *testing.T) {
 	app, _ := configApp(t, map[string]string{etc: "[ceiling]\nmemory_max = '1G'\n"}, nil)
 	b := &backend{daemon: &daemon{app: app}}
 	args, grace, err := b.launchArgs(&client.Launch{Command: []string{"sh", "-c", "--x"}, AnalysisID: "-a b", Name: "n", Labels: map[string]string{"k": "v", "a": "=b"},
-		Limits: map[string]client.Amount{"memory_max": "512M", "grace": "3"}, Properties: []string{"IOWeight=10"}, Env: map[string]string{"A": "b=c"}})
+		Limits: map[string]client.Amount{"memory_max": "512M", "grace": "3"}, Properties: []string{"IOWeight=10"}, Env: map[string]string{"A": "b=c"}}, 77)
 	want := []string{"--system", "run", "--quiet", "--on-owner-exit=kill", "--grace=3", "--memory-max=512M", "--property=IOWeight=10", "--analysis-id=-a b",
 		"--name=n", "--label=a==b", "--label=k=v", "--", "sh", "-c", "--x"}
 	if err != nil || !slices.Equal(args, want) || grace != 3*time.Second {
 		t.Errorf("%q, %v, %v; want %q", args, grace, err, want)
+	}
+	for _, o := range []struct {
+		attached bool
+		policy   string
+		owned    bool
+	}{{false, "", false}, {false, "keep", false}, {false, "kill", true}, {true, "", true}, {true, "kill", true}, {true, "keep", false}} {
+		args, _, err := b.launchArgs(&client.Launch{Command: []string{"true"}, Attached: o.attached, OnOwnerExit: o.policy}, 77)
+		if err != nil || slices.Contains(args, "--owner-pid=77") != o.owned {
+			t.Errorf("%+v: %q, %v", o, args, err)
+		}
 	}
 	for what, l := range map[string]client.Launch{
 		"memory_max":    {Limits: map[string]client.Amount{"memory_max": "lots"}},
@@ -33,7 +43,7 @@ func TestLaunchArgs(t *testing.T) {
 		`env: "A"`:      {Env: map[string]string{"A": "b\x00"}},
 	} {
 		l.Command = []string{"true"}
-		_, _, err := b.launchArgs(&l)
+		_, _, err := b.launchArgs(&l, 77)
 		if err == nil || !strings.Contains(err.Error()+hintOf(err), strings.ReplaceAll(what, "_", "-")) && !strings.Contains(err.Error()+hintOf(err), what) {
 			t.Errorf("%+v: %v, want an error about %s", l, err, what)
 		}
@@ -58,7 +68,7 @@ func TestF1LaunchQuota(t *testing.T) {
 	b := &backend{daemon: &daemon{app: app, started: quota{live: 3, perMinute: 2, launched: map[uint32]*bucket{}}}}
 	nonsense := &client.Launch{Command: []string{"true"}, Limits: map[string]client.Amount{"memory_max": "lots"}} // goes no further
 	launch := func(uid uint32) int {
-		_, _, err := b.Launch(t.Context(), api.Peer{PID: 7, UID: uid}, nonsense)
+		_, _, err := b.Launch(t.Context(), api.Peer{PID: 7, UID: uid}, nonsense, nil)
 		p, ok := errors.AsType[*client.Problem](err)
 		if !ok || p.Hint == "" {
 			t.Fatalf("%v", err)

@@ -63,16 +63,6 @@ func (a *App) handOver(ctx context.Context, l *scope.Launcher, spec scope.Spec, 
 	return a.handOverTo(ctx, l, service, h)
 }
 
-// handOverAs has the launcher be another user's, with what systemd gives to services.
-func (a *App) handOverAs(ctx context.Context, l *scope.Launcher, spec scope.Spec, h handover, user string) error {
-	service, err := launcherService(spec)
-	if err != nil {
-		return err
-	}
-	service.User, service.Umask = user, 0o022
-	return a.handOverTo(ctx, l, service, h)
-}
-
 func (a *App) handOverTo(ctx context.Context, l *scope.Launcher, service scope.ServiceSpec, h handover) error {
 	ctx, cancel := context.WithTimeout(ctx, detachTimeout)
 	defer cancel()

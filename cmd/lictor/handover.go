@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,9 +10,12 @@ import (
 	"os"
 	"time"
 
-	"github.com/scidex/lictor/cmd/lictor/client"
-	"github.com/scidex/lictor/scope"
 	"golang.org/x/sys/unix"
+
+	"github.com/scidex/lictor/cmd/lictor/client"
+	"github.com/scidex/lictor/cmd/lictor/internal/api"
+	"github.com/scidex/lictor/events"
+	"github.com/scidex/lictor/scope"
 )
 
 // A detached run is launched by a service that systemd starts for it. Caller and service talk over a socket pair, of which
@@ -31,6 +35,9 @@ type handover struct {
 	Args [][]byte    `json:"args"` // the whole command line of lictor, without argv[0]
 	Env  [][]byte    `json:"env"`
 	Dir  []byte      `json:"dir"`
+
+	Files int   `json:"files,omitempty"` // 0, or client.Descriptors, which come with the first byte
+	fds   []int // they, on the caller's side
 }
 
 // answer is what the service tells the caller: nothing if the analysis runs, else the error as it is to be reported.
@@ -112,7 +119,7 @@ var errNoAnswer = errors.New("the launcher service ended before it had started t
 func converse(ctx context.Context, conn *os.File, h handover) error {
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	var a answer
-	err := json.NewEncoder(conn).Encode(h)
+	err := send(conn, h)
 	if err == nil {
 		err = json.NewDecoder(conn).Decode(&a)
 	}
@@ -127,22 +134,69 @@ func converse(ctx context.Context, conn *os.File, h handover) error {
 	return fmt.Errorf("launcher service: %w", err)
 }
 
+// send writes a handover, its descriptors with the first byte.
+func send(conn *os.File, h handover) error {
+	text, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	if len(h.fds) > 0 {
+		raw, err := conn.SyscallConn()
+		if err != nil {
+			return err
+		}
+		n, failed := 0, error(nil)
+		err = raw.Write(func(fd uintptr) bool {
+			n, failed = unix.SendmsgN(int(fd), text, unix.UnixRights(h.fds...), nil, unix.MSG_NOSIGNAL)
+			return !errors.Is(failed, unix.EAGAIN)
+		})
+		if err := errors.Join(err, failed); err != nil {
+			return err
+		}
+		text = text[n:]
+	}
+	_, err = conn.Write(text)
+	return err
+}
+
 // handed is the service's side of a handover.
 type handed struct {
 	handover
-	conn *os.File // nil once it has been answered
+	conn    *os.File // nil once it has been answered
+	streams []int    // standard input, output and error of an attached run; numbers, as an os.File could change their mode
+	result  *os.File // where its record goes
 }
 
 // receive reads a handover.
 func receive(conn *os.File) (*handed, error) {
 	h := &handed{conn: conn}
-	if err := json.NewDecoder(conn).Decode(&h.handover); err != nil {
+	text, control := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4*client.Descriptors))
+	n, m, _, _, err := unix.Recvmsg(int(conn.Fd()), text, control, unix.MSG_CMSG_CLOEXEC)
+	if err == nil {
+		err = json.NewDecoder(io.MultiReader(bytes.NewReader(text[:n]), conn)).Decode(&h.handover)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("handover: %w", err)
 	}
 	if !h.Run.Valid() {
 		return nil, fmt.Errorf("handover: %q is no run id", h.Run)
 	}
+	fds := api.Passed(control[:m])
+	if len(fds) != h.Files || h.Files != 0 && h.Files != client.Descriptors {
+		return nil, fmt.Errorf("handover: %d descriptors, want %d", len(fds), h.Files)
+	}
+	if len(fds) > 0 {
+		h.streams, h.result = fds[:3], os.NewFile(uintptr(fds[3]), "result")
+	}
 	return h, nil
+}
+
+// record tells the caller of an attached run how it ended.
+func (h *handed) record(run *events.Run) {
+	if h != nil && h.result != nil {
+		_ = writeJSON(h.result, run) // a caller that is gone has no use for it
+		_ = h.result.Close()
+	}
 }
 
 // answer tells the caller how the launch went. Only the first one counts; a caller that is gone misses it, and the run

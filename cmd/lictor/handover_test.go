@@ -5,13 +5,16 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/scidex/lictor/cmd/lictor/client"
+	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
 )
 
@@ -50,7 +53,7 @@ func TestHandover(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if diff := cmp.Diff(want, h.handover); diff != "" {
+				if diff := cmp.Diff(want, h.handover, cmp.AllowUnexported(handover{})); diff != "" {
 					t.Errorf("handed over: -want +got\n%s", diff)
 				}
 				h.answer(tt.err)
@@ -144,10 +147,82 @@ func TestParseRlimits(t *testing.T) {
 	}
 }
 
-// Every limit of this kernel has a name.
-func TestOwnLimits(t *testing.T) {
-	limits, err := ownLimits()
-	if err != nil || len(limits) != len(limitNames) {
-		t.Errorf("got %d limits, %v; want %d", len(limits), err, len(limitNames))
+// Every limit of this kernel has a name, and a process inherits the same whether it is looked at from within or from elsewhere.
+func TestInherit(t *testing.T) {
+	var own, other scope.ServiceSpec
+	if err := inherit(&own); err != nil || len(own.Limits) != len(limitNames) {
+		t.Errorf("got %d limits, %v; want %d", len(own.Limits), err, len(limitNames))
+	}
+	child := exec.Command("sleep", "600")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = child.Process.Kill(); _ = child.Wait() }()
+	if err := likeChildOf(&other, child.Process.Pid, uint32(os.Getuid())); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(own, other); diff != "" {
+		t.Errorf("-own +other\n%s", diff)
+	}
+	if err := likeChildOf(&other, child.Process.Pid, 12345); err == nil {
+		t.Error("somebody else's process")
+	}
+}
+
+// A process that is somebody else's in any way gives nothing away, and one that says no umask has none to give.
+func TestParseStatus(t *testing.T) {
+	for _, tt := range []struct {
+		text string
+		mask os.FileMode
+		bad  bool
+	}{
+		{"Name:\tx\nUmask:\t0027\nUid:\t7\t7\t7\t7\n", 0o027, false},
+		{"Umask:\t0027\nUid:\t7\t0\t7\t7\n", 0, true},
+		{"Umask:\t0027\nUid:\t7\t7\t7\n", 0, true},
+		{"Umask:\t0027\n", 0, true},
+		{"Uid:\t7\t7\t7\t7\n", 0, true},
+		{"Umask:\t9\nUid:\t7\t7\t7\t7\n", 0, true},
+	} {
+		mask, err := parseStatus([]byte(tt.text), 7)
+		if mask != tt.mask || (err != nil) != tt.bad {
+			t.Errorf("%q: %o, %v", tt.text, mask, err)
+		}
+	}
+}
+
+// The descriptors of an attached run arrive with the handover, however long that is; what does not come in the right number is refused.
+func TestHandoverDescriptors(t *testing.T) {
+	h := handover{Run: scope.NewRunID(), Args: toBytes([]string{strings.Repeat("x", 1<<20)}), Files: client.Descriptors}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for range client.Descriptors {
+		h.fds = append(h.fds, int(w.Fd()))
+	}
+	ours, theirs := newPair(t)
+	go func() { _ = send(ours, h) }()
+	got, err := receive(theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	for i, fd := range got.streams {
+		if _, err := unix.Write(fd, []byte{byte('0' + i)}); err != nil {
+			t.Error(err)
+		}
+		_ = unix.Close(fd)
+	}
+	got.record(&events.Run{Run: "aaaaaaaaaaaa"})
+	if said, err := io.ReadAll(r); err != nil || !strings.HasPrefix(string(said), "012{") || !strings.Contains(string(said), "aaaaaaaaaaaa") {
+		t.Errorf("%q, %v", said, err)
+	}
+	for _, wrong := range []handover{{Run: h.Run, Files: client.Descriptors}, {Run: h.Run, Files: 1}} {
+		ours, theirs := newPair(t)
+		go func() { _ = send(ours, wrong) }()
+		if _, err := receive(theirs); err == nil {
+			t.Errorf("%d of %d descriptors: accepted", len(wrong.fds), wrong.Files)
+		}
 	}
 }

@@ -47,6 +47,9 @@ func (a *App) launchHanded(ctx context.Context, run string) error {
 		err = fmt.Errorf("handover: it is of run %s, not %q", h.Run, run)
 	}
 	if err == nil {
+		err = a.attach(h)
+	}
+	if err == nil {
 		a.talk(firstLine+"%s", h.Run)
 		defer a.talk(lastLine+"%s", h.Run)
 		a.handed = h
@@ -76,6 +79,26 @@ func takeStdin() (*os.File, error) {
 		return nil, fmt.Errorf("standard input: %w", err)
 	}
 	return conn, nil
+}
+
+// attach gives the standard streams to an attached run. What lictor says still goes to the service's.
+func (a *App) attach(h *handed) error {
+	if len(h.streams) == 0 {
+		return nil
+	}
+	own, err := unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return fmt.Errorf("standard error: %w", err)
+	}
+	a.Stderr = os.NewFile(uintptr(own), "journal")
+	a.Stdout = newOutput(a.Stderr)
+	for i, fd := range h.streams {
+		if err := unix.Dup3(fd, i, 0); err != nil {
+			return fmt.Errorf("standard streams: %w", err)
+		}
+		_ = unix.Close(fd)
+	}
+	return nil
 }
 
 // become takes over the caller's directory and environment. Nothing of the service's own environment stays: it is the

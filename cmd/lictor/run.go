@@ -95,6 +95,7 @@ func (a *App) run(ctx context.Context, o *runOptions, args []string) error {
 		if err := result.write(finished); err != nil {
 			a.talk("result file: %v", err)
 		}
+		a.handed.record(finished)
 		return exitStatus(finished)
 	})
 }

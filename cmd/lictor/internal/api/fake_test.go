@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/events/eventstest"
@@ -41,9 +43,12 @@ func (f *fake) Processes(_ context.Context, r *events.Run) ([]events.Process, er
 }
 func (f *fake) Metrics() http.Handler       { return nil }
 func (f *fake) Ready(context.Context) error { return f.fail }
-func (f *fake) Launch(_ context.Context, p Peer, l *client.Launch) (*events.Run, bool, error) {
+func (f *fake) Launch(_ context.Context, p Peer, l *client.Launch, fds []int) (*events.Run, bool, error) {
 	run := eventstest.NewRun("aaaaaaaaaaaa")
 	run.Command = l.Command
+	if l.Attached {
+		_, _ = unix.Write(fds[client.Descriptors-1], []byte(l.Command[0]))
+	}
 	return run, l.Key != "again", f.note("launch %v %v %q for %d", l.Command, l.Limits, l.Key, p.UID)
 }
 func (f *fake) note(format string, args ...any) error {
@@ -91,6 +96,7 @@ func serveFake(tb testing.TB, f *fake, uid *uint32) (path string) {
 		tb.Fatal(err)
 	}
 	s := NewServer(f, nil, slog.New(slog.DiscardHandler))
+	s.http.Handler = afterIO(s.http.Handler)
 	if uid != nil {
 		known := s.http.ConnContext
 		s.http.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
@@ -128,4 +134,13 @@ func clientAt(path string) *client.Client {
 		panic(err)
 	}
 	return c
+}
+
+// afterIO tells the race detector that a request comes after what its caller did before: it knows that of read(2), and nothing of
+// recvmsg(2).
+func afterIO(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = os.ReadFile(os.DevNull)
+		h.ServeHTTP(w, r)
+	})
 }

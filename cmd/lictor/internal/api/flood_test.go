@@ -307,7 +307,7 @@ type rationed struct {
 	left atomic.Int32
 }
 
-func (r *rationed) Launch(context.Context, Peer, *client.Launch) (*events.Run, bool, error) {
+func (r *rationed) Launch(context.Context, Peer, *client.Launch, []int) (*events.Run, bool, error) {
 	if r.left.Add(-1) < 0 {
 		return nil, false, fmt.Errorf("wrapped: %w", NewProblem(http.StatusTooManyRequests, "more than enough launches in a minute", "try again in a moment"))
 	}

@@ -13,7 +13,12 @@ const maxKey = 255
 // launch starts a run, which runs when this returns: 201, or 200 if an earlier request had started it.
 func (s *Server) launch(r *http.Request, p Peer) (any, error) {
 	var l client.Launch
+	passed := takeFiles(r.Context())
+	defer passed.close()
 	if err := readBody(r, &l); err != nil {
+		return nil, err
+	}
+	if err := checkAttached(&l, p, len(passed.fds)); err != nil {
 		return nil, err
 	}
 	if l.Key = r.Header.Get("Idempotency-Key"); len(l.Key) > maxKey {
@@ -22,7 +27,7 @@ func (s *Server) launch(r *http.Request, p Peer) (any, error) {
 	if len(l.Command) == 0 {
 		return nil, NewProblem(http.StatusBadRequest, "command: empty", `{"command":["python3","embed.py"]}`)
 	}
-	run, fresh, err := s.backend.Launch(r.Context(), p, &l)
+	run, fresh, err := s.backend.Launch(r.Context(), p, &l, passed.fds)
 	if err != nil {
 		return nil, err
 	}

@@ -113,12 +113,19 @@ func peerFrom(ctx context.Context) Peer {
 type peerConn struct {
 	*net.UnixConn
 	peer  Peer
-	close func()
+	from  *listener
 	once  sync.Once
+	begun bool // something was read
+
+	mu    sync.Mutex
+	files files // that came with the first byte
 }
 
 func (c *peerConn) Close() error {
-	c.once.Do(c.close)
+	c.once.Do(func() {
+		c.take().close()
+		c.from.leave(c.peer.UID)
+	})
 	return c.UnixConn.Close()
 }
 
@@ -132,6 +139,7 @@ type listener struct {
 
 	mu   sync.Mutex
 	open map[uint32]int
+	held map[uint32]int // descriptors that came with connections
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -146,7 +154,7 @@ func (l *listener) Accept() (net.Conn, error) {
 			_ = conn.Close()
 			continue
 		}
-		return &peerConn{UnixConn: conn, peer: peer, close: func() { l.leave(peer.UID) }}, nil
+		return &peerConn{UnixConn: conn, peer: peer, from: l}, nil
 	}
 }
 

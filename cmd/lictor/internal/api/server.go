@@ -32,8 +32,9 @@ type Backend interface {
 	// Kept is how many runs of a user, nil for all, the daemon keeps, and of how many of them the end has been begun.
 	Kept(uid *uint32) (kept, ending int)
 
-	// Launch starts a run as the caller. It is not fresh if an earlier request with the same key has started it.
-	Launch(ctx context.Context, peer Peer, l *client.Launch) (run *events.Run, fresh bool, err error)
+	// Launch starts a run as the caller. It is not fresh if an earlier request with the same key has started it. An attached one is given
+	// the client.Descriptors; they are open until this returns.
+	Launch(ctx context.Context, peer Peer, l *client.Launch, fds []int) (run *events.Run, fresh bool, err error)
 	// Ready says why no more runs can be kept and recorded, nil if they can.
 	Ready(ctx context.Context) error
 	// Metrics answers GET /metrics; nil is 404.
@@ -100,7 +101,8 @@ func NewServer(b Backend, pages Pages, log *slog.Logger) *Server {
 	routes := s.routes()
 	s.http, s.tcp = newHTTP(routes, log), newHTTP(s.guard(routes), log)
 	s.http.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		return context.WithValue(ctx, peerKey{}, c.(*peerConn).peer)
+		conn := c.(*peerConn)
+		return context.WithValue(context.WithValue(ctx, connKey{}, conn), peerKey{}, conn.peer)
 	}
 	return s
 }
@@ -161,7 +163,8 @@ func (s *Server) table() []route {
 		{"GET", "/api/quests/status", "The section of the old watchdog: counts, and the last events", nil, "", s.recent("quests", s.quests)},
 		{"GET", "/api/v1/runs", "Run records, newest first", runParameters, "", http.HandlerFunc(s.runs)},
 		{"POST", "/api/v1/runs", "Start a command as the caller, inside limits; a header Idempotency-Key makes it safe to ask again", nil,
-			"command: list; env: object; cwd; limits: memory_max, runtime_max, …; analysis_id; name; labels: object; properties: list of NAME=VALUE",
+			"command: list; env: object; cwd; limits: memory_max, runtime_max, …; analysis_id; name; labels: object; properties: list of NAME=VALUE; "+
+				"attached: true; on_owner_exit: kill or keep",
 			s.answer(s.launch)},
 		{"GET", "/api/v1/runs/{run}", "One run record", nil, "", s.answer(s.run)},
 		{"PATCH", "/api/v1/runs/{run}", "Change limits", nil, "set: list of NAME=VALUE", s.answer(s.act(s.set))},
