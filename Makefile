@@ -42,12 +42,14 @@ testbed:
 	@CGO_ENABLED=0 go build -o $(TESTBED) ./deploy/testbed
 
 .PHONY: lint
-lint: $(GOLANGCI) ## Check the formatting and run the linters
+lint: testbed $(GOLANGCI) ## Check the formatting and run the linters
 	@unformatted=$$(gofmt -l .); \
 	if [ -n "$$unformatted" ]; then printf 'not formatted:\n%s\nhint: gofmt -w .\n' "$$unformatted"; exit 1; fi
 	go vet ./...
 	go vet -tags integration ./...
 	$(GOLANGCI) run ./...
+	@$(TESTBED) need mypy
+	mypy --strict --cache-dir=/dev/null clients/python/lictor.py
 
 # Built apart from our go.mod, as its authors did: go install with a version ignores the module of the directory.
 $(GOLANGCI):

@@ -120,7 +120,7 @@ class Completed(subprocess.CompletedProcess):  # type: ignore[type-arg]
 def _sentence(record: Record) -> str:
     name = record.get("analysis_id") or record.get("name") or ""
     short = record["run"][:8]
-    text = f"{name} ({short})" if name else short
+    text: str = f"{name} ({short})" if name else short
     text += f" was killed: {record.get('reason') or 'unknown'}"
     peak, limit = record["usage"]["memory_peak_bytes"], record["limits"]["memory_max_bytes"]
     if record.get("reason", "").startswith("oom") and peak is not None:
@@ -133,7 +133,7 @@ def _sentence(record: Record) -> str:
 
 
 def _command(lictor: Optional[str]) -> str:
-    return lictor or os.environ.get("LICTOR_COMMAND") or "lictor"
+    return str(lictor or os.environ.get("LICTOR_COMMAND") or "lictor")
 
 
 def run(
@@ -226,7 +226,7 @@ def _run_command(command: str, args: Sequence[str], flags: Sequence[str], input:
                     process.wait(_INTERRUPTED)
                 process.kill()
                 raise
-        done = subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+        done: "subprocess.CompletedProcess[Any]" = subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
         try:
             with open(result, encoding="utf-8") as f:
                 record: Optional[Record] = json.load(f)
@@ -451,7 +451,7 @@ def runs(*, ended: bool = False, analysis_id: Optional[str] = None, lictor: Opti
     for record in records:
         now = live.get(record["run"])
         if now is not None and "reason" not in record:
-            record["state"], record["live"] = now["state"], now["numbers"]
+            record["live"] = now["numbers"]
     return records
 
 
@@ -486,8 +486,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
     def send(self, data: Any) -> None:
         if self._fds and isinstance(data, bytes):
-            if self.sock is None:
-                self.connect()
+            self.connect()
             sent = socket.send_fds(self.sock, [data], list(self._fds))
             self._fds, data = (), data[sent:]
         super().send(data)

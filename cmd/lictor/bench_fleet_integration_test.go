@@ -26,7 +26,7 @@ type benchFleet struct {
 	testing.TB
 	daemon *exec.Cmd
 	log    string
-	idle   []*exec.Cmd // the main processes
+	mains  []*exec.Cmd // the main processes
 }
 
 // newBenchFleet starts a daemon; words are put before its command line (systemd-run …).
@@ -51,7 +51,7 @@ func newBenchFleetAt(b testing.TB, socket, sweep string, words ...string) *bench
 	must(f.daemon.Start())
 	b.Cleanup(func() {
 		_ = exec.Command("sh", "-c", "echo 1 | tee /sys/fs/cgroup/lictor.slice/lictor-*.slice/cgroup.kill").Run()
-		for _, p := range f.idle {
+		for _, p := range f.mains {
 			_ = p.Wait()
 		}
 		f.await("the ledgers are released", func() bool {
@@ -96,7 +96,7 @@ func (f *benchFleet) add(n int, limits []string, command ...string) {
 					f.Errorf("adopt: %v: %s", err, out)
 				}
 				mu.Lock()
-				f.idle = append(f.idle, p)
+				f.mains = append(f.mains, p)
 				mu.Unlock()
 			}
 		})
@@ -122,6 +122,14 @@ func (f *benchFleet) cpu() time.Duration {
 	return sum
 }
 
+// idle is the processor time, in milliseconds, that the daemon uses in a minute, a little later.
+func (f *benchFleet) idle() float64 {
+	time.Sleep(20 * time.Second)
+	used := f.cpu()
+	time.Sleep(time.Minute)
+	return float64((f.cpu() - used).Microseconds()) / 1000
+}
+
 func (f *benchFleet) resident() (kB float64) {
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", f.daemon.Process.Pid))
 	if _, rest, ok := strings.Cut(string(status), "VmRSS:"); ok {
@@ -140,10 +148,7 @@ func BenchmarkFleet(b *testing.B) {
 			swept := f.count("msg=swept")
 			for b.Loop() {
 				f.await("a sweep is over", func() bool { return f.count("msg=swept") > swept })
-				time.Sleep(20 * time.Second)
-				used := f.cpu()
-				time.Sleep(time.Minute)
-				b.ReportMetric(float64((f.cpu()-used).Microseconds())/1000, "idle-cpu-ms/min")
+				b.ReportMetric(f.idle(), "idle-cpu-ms/min")
 			}
 			b.ReportMetric(0, "ns/op")
 			b.ReportMetric(f.resident()/1024, "MiB-resident")

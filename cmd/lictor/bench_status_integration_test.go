@@ -43,6 +43,29 @@ func (a asks) get(path string) ([]byte, time.Duration) {
 	return body, took
 }
 
+// show keeps a page up to date, as a browser does, until the returned function is called.
+func (a asks) show(path string) (closePage func()) {
+	a.Helper()
+	ctx, cancel := context.WithCancel(a.Context())
+	seen := make(chan int64)
+	go func() {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://lictor"+path, nil)
+		must(err)
+		req.Header.Set("Accept", "text/event-stream")
+		resp, err := a.http.Do(req)
+		must(err)
+		defer resp.Body.Close()
+		n, _ := io.Copy(io.Discard, resp.Body)
+		seen <- n
+	}()
+	return func() {
+		cancel()
+		if n := <-seen; n == 0 {
+			a.Error("nothing was shown")
+		}
+	}
+}
+
 // compare asks for two things in turn and returns the medians.
 func (a asks) compare(one, other string, times int, pause time.Duration) (time.Duration, time.Duration) {
 	a.Helper()
@@ -59,7 +82,8 @@ func (a asks) compare(one, other string, times int, pause time.Duration) (time.D
 
 // BenchmarkStatus reports what /api/quests/status takes while the daemon keeps 1,000 runs, and /healthz in turn with it: asked again and
 // again, which is what it is for, and asked once in a while, when each answer is a new look. Then what the daemon's memory is before and
-// after it has listed all runs.
+// after it has listed all runs. Last, what the dashboard costs in a minute: before anybody has opened it, while a page is kept up to date,
+// and when nobody looks any more.
 func BenchmarkStatus(b *testing.B) {
 	const runs = 1000
 	socket := filepath.Join(b.TempDir(), "s")
@@ -99,6 +123,13 @@ func BenchmarkStatus(b *testing.B) {
 		}
 		b.ReportMetric(ms(median(took)), "ms/runs")
 		b.ReportMetric(f.resident()/1024, "MiB-after")
+
+		b.ReportMetric(f.idle(), "cpu-ms/min-unopened")
+		a.get("/")
+		closePage := a.show("/")
+		b.ReportMetric(f.idle(), "cpu-ms/min-shown")
+		closePage()
+		b.ReportMetric(f.idle(), "cpu-ms/min-closed")
 	}
 	b.ReportMetric(0, "ns/op")
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/scidex/lictor/cmd/lictor/internal/dashboard"
 	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
+	"github.com/scidex/lictor/watcher"
 )
 
 // noSocket is the path of a socket that is not wanted.
@@ -309,6 +310,22 @@ func (b *backend) Live(ctx context.Context, uid *uint32) (list []client.Live, er
 		list = append(list, liveHere(l))
 	}
 	return list, nil
+}
+
+// Current implements api.Backend.
+func (b *backend) Current(run *events.Run) *events.Run {
+	led, err := b.launcher.Ledger(scope.RunID(run.Run))
+	if err != nil {
+		return run // it ends at this moment
+	}
+	defer led.Group.Close()
+	if !led.HasFacts {
+		return run
+	}
+	intents, _ := watcher.ReadIntents(led.Group)
+	now := *run
+	now.State, now.Limits = liveState(led, intents), limitsOf(led.Facts, run.Limits)
+	return &now
 }
 
 // Summary implements api.Backend.

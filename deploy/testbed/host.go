@@ -19,6 +19,7 @@ var hostTools = map[string]string{
 	"gcc":                "gcc libc6-dev",
 	"chromium":           "chromium fonts-dejavu-core",
 	"pg_ctlcluster":      "postgresql",
+	"mypy":               "mypy",
 	"ssh":                "openssh-client",
 	"ssh-keygen":         "openssh-client",
 }

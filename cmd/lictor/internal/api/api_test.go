@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -64,6 +65,53 @@ func TestX4OwnRunsOnly(t *testing.T) {
 		"release aaaaaaaaaaaa", "adopt 7 for 1000"}
 	if diff := cmp.Diff(want, f.asked); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// A record says how a live run is now, which the store does not know, and states can be asked for by that.
+func TestCurrent(t *testing.T) {
+	f, c, _ := start(t, 1000)
+	ctx := t.Context()
+	for i := range runsPage + 5 {
+		run := eventstest.NewRun(events.RunID(fmt.Sprintf("run%09d", i)))
+		run.UID = 1000
+		run.StartedAt = run.StartedAt.Add(time.Duration(i) * time.Second)
+		if i%2 == 1 {
+			run.AnalysisID = "ending"
+		}
+		if err := f.store.Begin(ctx, run); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run, err := c.Store().Run(ctx, "run000000000")
+	if err != nil || run.State != events.StateRunning {
+		t.Errorf("%+v, %v", run, err)
+	}
+	if run, err = c.Store().Resolve(ctx, "run000000001"); err != nil || run.State != events.StateGrace {
+		t.Errorf("%+v, %v", run, err)
+	}
+	for _, want := range []struct {
+		states []events.State
+		limit  int
+		n      int
+	}{
+		{nil, 0, 205}, {nil, 201, 201}, {[]events.State{events.StateRunning}, 0, 103}, {[]events.State{events.StateGrace}, 0, 102},
+		{[]events.State{events.StateGrace}, 101, 101}, {[]events.State{events.StateStarting}, 0, 0}, {[]events.State{events.StateDone}, 0, 0},
+		{[]events.State{events.StateGrace, events.StateRunning, events.StateDone}, 0, 205},
+	} {
+		q := events.RunQuery{States: want.states, Limit: want.limit}
+		runs, err := c.Store().Runs(ctx, q)
+		if err != nil || len(runs) != want.n {
+			t.Errorf("%+v: %d records, %v, want %d", q, len(runs), err, want.n)
+		}
+		for i, run := range runs {
+			if want.states != nil && !slices.Contains(want.states, run.State) || i > 0 && !run.StartedAt.Before(runs[i-1].StartedAt) {
+				t.Errorf("%+v: number %d is %s %s", q, i, run.Run, run.State)
+			}
+		}
+		if n, err := c.Store().Count(ctx, q); want.limit == 0 && (err != nil || n != want.n) {
+			t.Errorf("%+v: counted %d, %v, want %d", q, n, err, want.n)
+		}
 	}
 }
 

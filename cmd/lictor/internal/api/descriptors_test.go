@@ -43,6 +43,7 @@ func say(t *testing.T, conn *net.UnixConn, text string, n int) (status int, answ
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer resp.Body.Close()
 	body, _ := io.ReadAll(resp.Body)
 	if resp.StatusCode >= 300 && n > 0 {
 		conn.Close() // a request that is no launch leaves them to the connection

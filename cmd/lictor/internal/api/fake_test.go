@@ -35,6 +35,14 @@ func (f *fake) Stamp(ctx context.Context) string {
 }
 func (f *fake) Kept(*uint32) (kept, ending int)                      { return 2, 1 }
 func (f *fake) Live(context.Context, *uint32) ([]client.Live, error) { return nil, f.fail }
+func (f *fake) Current(run *events.Run) *events.Run {
+	now := *run
+	now.State = events.StateRunning
+	if run.AnalysisID == "ending" {
+		now.State = events.StateGrace
+	}
+	return &now
+}
 func (f *fake) Summary(context.Context, events.Reader, *uint32) (any, error) {
 	return map[string]int{"kills_24h": 1}, f.fail
 }

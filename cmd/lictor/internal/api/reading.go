@@ -2,8 +2,11 @@ package api
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
+	"iter"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/scidex/lictor/cmd/lictor/client"
@@ -33,68 +36,118 @@ func (s *Server) find(r *http.Request, p Peer) (*events.Run, error) {
 	return store.Run(r.Context(), events.RunID(r.PathValue("run")))
 }
 
-func (s *Server) run(r *http.Request, p Peer) (any, error) { return s.find(r, p) }
+func (s *Server) run(r *http.Request, p Peer) (any, error) {
+	run, err := s.find(r, p)
+	if err != nil {
+		return nil, err
+	}
+	return s.current(run), nil
+}
+
+// current is a record as it is now: what the store has of a live run is how it began.
+func (s *Server) current(run *events.Run) *events.Run {
+	if run.State.Final() {
+		return run
+	}
+	return s.backend.Current(run)
+}
 
 // runsPage is how many records are in memory at a time for one answer.
 const runsPage = 200
 
-// runs answers with a list of records, which is written as it is read: however many there are, a page of them is in memory.
-func (s *Server) runs(w http.ResponseWriter, r *http.Request) {
-	p := peerFrom(r.Context())
-	q, err := decodeRunQuery(r.URL.Query())
-	var store events.Reader
-	if err == nil {
-		store, err = s.store(r, p)
-	}
-	if err == nil && r.URL.Query().Get("count") == "true" {
-		s.answer(func(r *http.Request, _ Peer) (any, error) {
-			n, err := store.Count(r.Context(), q)
-			return client.CountAnswer{Runs: n}, err
-		}).ServeHTTP(w, r)
-		return
-	}
-	rest := q.Limit
+// records yields the records that a query selects in pages, at least one, live ones as they are now.
+func (s *Server) records(ctx context.Context, store events.Reader, q events.RunQuery) iter.Seq2[[]*events.Run, error] {
+	rest, want := q.Limit, q.States
 	if rest <= 0 || rest > maxRows {
 		rest = maxRows
 	}
-	var list []*events.Run
-	page := func() error {
-		q.Limit = min(rest, runsPage)
-		list, err = store.Runs(r.Context(), q)
-		rest -= len(list)
-		if n := len(list); n > 0 {
-			q.After = events.RunKey{StartedAt: list[n-1].StartedAt, Run: list[n-1].Run}
+	if wantsLive(q) {
+		q.States = append(slices.Clone(want), events.StateStarting, events.StateRunning, events.StateGrace)
+	}
+	return func(yield func([]*events.Run, error) bool) {
+		for rest > 0 {
+			q.Limit = min(rest, runsPage)
+			list, err := store.Runs(ctx, q)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			n := len(list)
+			if n > 0 {
+				q.After = events.RunKey{StartedAt: list[n-1].StartedAt, Run: list[n-1].Run}
+			}
+			for i := range list {
+				list[i] = s.current(list[i])
+			}
+			if len(want) > 0 {
+				list = slices.DeleteFunc(list, func(r *events.Run) bool { return !slices.Contains(want, r.State) })
+			}
+			rest -= len(list)
+			if !yield(list, nil) || n < q.Limit {
+				return
+			}
 		}
-		return err
 	}
+}
+
+// wantsLive reports whether a query names states that the store does not know.
+func wantsLive(q events.RunQuery) bool {
+	return slices.ContainsFunc(q.States, func(s events.State) bool { return !s.Final() })
+}
+
+// count is how many records a query selects.
+func (s *Server) count(ctx context.Context, store events.Reader, q events.RunQuery) (n int, err error) {
+	if !wantsLive(q) {
+		return store.Count(ctx, q)
+	}
+	q.Limit = 0
+	for list, err := range s.records(ctx, store, q) {
+		if n += len(list); err != nil {
+			return 0, err
+		}
+	}
+	return n, nil
+}
+
+// runs answers with a list of records, which is written as it is read: however many there are, a page of them is in memory.
+func (s *Server) runs(w http.ResponseWriter, r *http.Request) {
+	q, err := decodeRunQuery(r.URL.Query())
+	var store events.Reader
 	if err == nil {
-		err = page()
+		store, err = s.store(r, peerFrom(r.Context()))
 	}
-	control := http.NewResponseController(w)
-	_ = control.SetWriteDeadline(time.Now().Add(answerTime))
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
+	if r.URL.Query().Get("count") == "true" {
+		s.answer(func(r *http.Request, _ Peer) (any, error) {
+			n, err := s.count(r.Context(), store, q)
+			return client.CountAnswer{Runs: n}, err
+		}).ServeHTTP(w, r)
+		return
+	}
+	control := http.NewResponseController(w)
 	begin := []byte("[")
-	for {
+	for list, err := range s.records(r.Context(), store, q) {
+		_ = control.SetWriteDeadline(time.Now().Add(answerTime))
+		switch {
+		case err != nil && string(begin) == "[":
+			s.fail(w, r, err)
+			return
+		case err != nil:
+			panic(http.ErrAbortHandler) // half a list must not look like a whole one
+		}
+		w.Header().Set("Content-Type", "application/json")
 		for _, run := range list {
 			text, err := json.Marshal(run)
 			if err != nil {
-				panic(http.ErrAbortHandler) // half a list must not look like a whole one
+				panic(http.ErrAbortHandler)
 			}
 			if _, err := w.Write(append(begin, text...)); err != nil {
 				return
 			}
 			begin = []byte(",")
-		}
-		if len(list) < q.Limit || rest == 0 {
-			break
-		}
-		_ = control.SetWriteDeadline(time.Now().Add(answerTime))
-		if err := page(); err != nil {
-			panic(http.ErrAbortHandler)
 		}
 	}
 	if string(begin) == "[" {
@@ -108,7 +161,11 @@ func (s *Server) resolve(r *http.Request, p Peer) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return store.Resolve(r.Context(), r.URL.Query().Get("name"))
+	run, err := store.Resolve(r.Context(), r.URL.Query().Get("name"))
+	if err != nil {
+		return nil, err
+	}
+	return s.current(run), nil
 }
 
 func (s *Server) events(r *http.Request, p Peer) (any, error) {

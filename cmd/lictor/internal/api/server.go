@@ -42,6 +42,8 @@ type Backend interface {
 
 	// Live is what is alive of a user, nil for all.
 	Live(ctx context.Context, uid *uint32) ([]client.Live, error)
+	// Current is the record of a live run with what has changed since it began.
+	Current(run *events.Run) *events.Run
 	// Summary is the machine, and the runs of a user, nil for all, in numbers.
 	Summary(ctx context.Context, store events.Reader, uid *uint32) (any, error)
 
@@ -163,7 +165,7 @@ func (s *Server) table() []route {
 		{"GET", "/api/quests/status", "The section of the old watchdog: counts, and the last events", nil, "", s.recent("quests", s.quests)},
 		{"GET", "/api/v1/runs", "Run records, newest first", runParameters, "", http.HandlerFunc(s.runs)},
 		{"POST", "/api/v1/runs", "Start a command as the caller, inside limits; a header Idempotency-Key makes it safe to ask again", nil,
-			"command: list; env: object; cwd; limits: memory_max, runtime_max, …; analysis_id; name; labels: object; properties: list of NAME=VALUE; "+
+			"command: list; env: object; cwd; limits: memory_max, runtime_max, …; analysis_id; name; labels: object; properties: list of NAME=VALUE; " +
 				"attached: true; on_owner_exit: kill or keep",
 			s.answer(s.launch)},
 		{"GET", "/api/v1/runs/{run}", "One run record", nil, "", s.answer(s.run)},
