@@ -2,7 +2,8 @@
 // by a stream where there is some. Nothing is loaded from elsewhere.
 //
 // Every page can be asked for as text/event-stream, too: then its live part is sent whenever it has changed. It is rendered at most once
-// a second for all who may see the same, and not at all when nobody looks.
+// a second for all who may see the same, less often where all that is looked at would take more than a tenth of a processor, and not at all
+// when nobody looks.
 package dashboard
 
 import (

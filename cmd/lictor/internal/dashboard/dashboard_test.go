@@ -12,8 +12,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -231,6 +233,42 @@ func TestLive(t *testing.T) {
 	}
 	if listen() != nil {
 		t.Error("one stream too many was admitted")
+	}
+}
+
+// What is looked at is rendered once a second while that is cheap, and takes a tenth of the time where it is not, however many pages.
+func TestCache(t *testing.T) {
+	for _, tt := range []struct {
+		pages  int
+		takes  time.Duration
+		atMost time.Duration // for rendering, in a minute
+		least  int           // of renderings
+	}{
+		{1, 5 * time.Millisecond, 60 * 5 * time.Millisecond, 55},
+		{1, time.Second, 7 * time.Second, 5},
+		{20, 5 * time.Millisecond, 7 * time.Second, 20 * 40},
+		{20, time.Second, 27 * time.Second, 20}, // each once, before anything is known, and a tenth of the rest
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c, made := cache{entries: map[string]cached{}}, 0
+			for begun := time.Now(); time.Since(begun) < time.Minute; time.Sleep(streamPause) {
+				for page := range tt.pages {
+					_, _ = c.get(strconv.Itoa(page), func() (string, error) {
+						made++
+						time.Sleep(tt.takes)
+						return "", nil
+					})
+				}
+			}
+			if spent := time.Duration(made) * tt.takes; spent > tt.atMost || made < tt.least {
+				t.Errorf("%d pages of %v: rendered %d times, for %v", tt.pages, tt.takes, made, spent)
+			}
+			time.Sleep(time.Hour)
+			_, _ = c.get("another", func() (string, error) { return "", nil })
+			if len(c.entries) != 1 {
+				t.Errorf("%d pages are kept that nobody looks at", len(c.entries)-1)
+			}
+		})
 	}
 }
 

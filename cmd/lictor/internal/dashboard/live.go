@@ -85,32 +85,37 @@ func viewer(r *http.Request) string {
 	return "all"
 }
 
-// cache has what was rendered within the last second.
+// cache has what was rendered within the last second, or for as long as it takes for all that is looked at to cost no more than a tenth of
+// a processor.
 type cache struct {
 	mu      sync.Mutex
 	entries map[string]cached
 }
 
 type cached struct {
-	at   time.Time
-	text string
+	until time.Time
+	text  string
 }
 
 func (c *cache) get(key string, make func() (string, error)) (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock() // one at a time: the daemon has better things to do
-	if have, ok := c.entries[key]; ok && time.Since(have.at) < streamPause*9/10 {
+	begun := time.Now()
+	if have, ok := c.entries[key]; ok && begun.Before(have.until) {
 		return have.text, nil
 	}
 	text, err := make()
 	if err != nil {
 		return "", err
 	}
+	now := time.Now()
 	for k, e := range c.entries { // as many as pages are looked at
-		if time.Since(e.at) > streamPause {
+		if now.Sub(e.until) > streamPause {
 			delete(c.entries, k)
 		}
 	}
-	c.entries[key] = cached{time.Now(), text}
+	c.entries[key] = cached{text: text}
+	rest := 10 * now.Sub(begun) * time.Duration(len(c.entries))
+	c.entries[key] = cached{now.Add(max(streamPause*9/10, rest)), text}
 	return text, nil
 }
