@@ -46,10 +46,10 @@ func NewFleet(log *slog.Logger) *Fleet {
 	f := &Fleet{log: log, members: map[events.RunID]*member{}, watches: map[WatchID]*member{}}
 	var err error
 	if f.notifier, err = NewNotifier(); err != nil {
-		log.Warn("no notifications; polling", logError, err)
+		log.Info("no notifications; polling", logError, err)
 	}
 	if f.timer, err = NewDeadline(never); err != nil {
-		log.Warn("no timer; polling", logError, err)
+		log.Info("no timer; polling", logError, err)
 	}
 	return f
 }
@@ -193,7 +193,7 @@ func (f *Fleet) route(batch []Notice) {
 		f.mu.Unlock()
 		switch {
 		case n.Kind == NoticeOverflow:
-			f.log.Warn("notices were lost; looking at everything", "overflows", f.overflows.Add(1))
+			f.log.Info("notices were lost; looking at everything", "overflows", f.overflows.Add(1))
 			f.LookAtAll()
 			child = true
 		case m != nil:
@@ -269,7 +269,7 @@ func (f *Fleet) watch(m *member) (ids []WatchID) {
 		}
 	}
 	if err != nil {
-		m.Log.Warn("no notifications; polling", logRun, m.Run.Run, logError, err)
+		m.Log.Info("no notifications; polling", logRun, m.Run.Run, logError, err)
 		m.poll = pollEvery
 	}
 	return ids

@@ -79,7 +79,11 @@ func noNotices(b *bed, limit string) {
 	b.eventually("the incident is on record", func() bool { return len(b.events(own, events.KindOOM)) == 1 })
 	b.eventually("the daemon keeps both", func() bool { return strings.Count(d.said(), "msg=keeping") == 2 })
 	g.open()
-	run := b.want(b.finishCommand(p), 7, events.StateFailed, events.ReasonNone, "")
+	r := b.finishCommand(p)
+	run := b.want(r, 7, events.StateFailed, events.ReasonNone, "")
+	if r.stderr != "" {
+		b.Errorf("what a command says is not for lictor to add to: %s", r.stderr)
+	}
 	if run.OOM.Kills == 0 {
 		b.Error("the incident is not in the record")
 	}
