@@ -58,7 +58,7 @@ func OpenSQLite(ctx context.Context, path string, migrate func(context.Context, 
 		return nil, fmt.Errorf("store %q: %w", path, err)
 	}
 	s := &SQLite{path: abs, migrate: migrate}
-	if s.writer, err = openPool(writerDSN(abs), 1); err != nil {
+	if s.writer, err = openPool(abs, writerDSN(abs), 1); err != nil {
 		return nil, s.wrap("open", err)
 	}
 	err = s.openFile(ctx)
@@ -109,8 +109,8 @@ func accessible(path string, mode uint32) error {
 // readers is how many queries run at once, that of Stamp included. One connection stays open between them.
 const readers = 5
 
-// openPool returns a pool of at most n connections, none of which is open yet.
-func openPool(dsn string, n int) (*sql.DB, error) {
+// openPool returns a pool of at most n connections to the file at path, none of which is open yet.
+func openPool(path, dsn string, n int) (*sql.DB, error) {
 	c, err := sqlite.NewConnector(dsn)
 	if err != nil {
 		return nil, err
@@ -118,27 +118,42 @@ func openPool(dsn string, n int) (*sql.DB, error) {
 	// fdatasync is what SQLite uses wherever its build finds it: a commit is as durable, and ten times as fast on ext4. The
 	// switch is process-wide; where there is none, fsync stays.
 	_, _ = sqlite.Fdatasync(true)
-	db := sql.OpenDB(keepLog{c})
+	db := sql.OpenDB(connector{c, filepath.Dir(path)})
 	db.SetMaxOpenConns(n)
 	db.SetMaxIdleConns(1)
 	return db, nil
 }
 
-// keepLog makes connections that leave the log file in place when the last of them is closed: creating and removing it
-// costs every `lictor run` two commits of the file system's journal, several milliseconds on a busy disk.
-type keepLog struct{ driver.Connector }
+// connector opens connections to a database in a directory.
+type connector struct {
+	driver.Connector
+	dir string
+}
 
-// Connect implements driver.Connector.
-func (k keepLog) Connect(ctx context.Context) (driver.Conn, error) {
+// Connect implements driver.Connector. SQLite opens the database, and its log by name when it first reads: no file may be set aside between
+// the two, or a damaged database has the log of the new one.
+//
+// The log stays in place when the last connection is closed: creating and removing it costs every `lictor run` two commits of the file
+// system's journal, several milliseconds on a busy disk.
+func (k connector) Connect(ctx context.Context) (driver.Conn, error) {
+	unlock, err := lockDir(ctx, k.dir, unix.LOCK_SH)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	c, err := k.Connector.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if f, ok := c.(sqlite.FileControl); ok {
-		if _, err := f.FileControlPersistWAL("main", 1); err != nil {
-			c.Close()
-			return nil, err
-		}
+		_, err = f.FileControlPersistWAL("main", 1)
+	}
+	if e, ok := c.(driver.ExecerContext); ok && err == nil {
+		_, err = e.ExecContext(ctx, "PRAGMA user_version", nil)
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
 	}
 	return c, nil
 }

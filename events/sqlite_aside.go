@@ -105,23 +105,11 @@ func (s *SQLite) Replaced() []Event {
 // setAside renames a database file and its log, if it is still the one that was found damaged, and returns its new name. The log
 // goes first: it must not be applied to the new file.
 func setAside(ctx context.Context, path string, bad os.FileInfo) (string, error) {
-	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600) // the one of migrations, too
+	unlock, err := lockDir(ctx, filepath.Dir(path), unix.LOCK_EX)
 	if err != nil {
 		return "", err
 	}
-	defer lock.Close()
-	for {
-		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return "", err
-		}
-		if err := pause(ctx, busyPause); err != nil {
-			return "", err
-		}
-	}
+	defer unlock()
 	now, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(now, bad) {
 		return "", nil
@@ -136,6 +124,25 @@ func setAside(ctx context.Context, path string, bad os.FileInfo) (string, error)
 		}
 	}
 	return aside, syncDir(filepath.Dir(path))
+}
+
+// lockDir takes the lock of a directory of databases, shared by those who open one, and not while one is set aside. A directory that is not
+// there or cannot be locked has none: what is wrong with it SQLite says. The kernel gives the lock back when the process dies.
+func lockDir(ctx context.Context, path string, how int) (unlock func(), err error) {
+	d, err := os.Open(path)
+	if err != nil {
+		return func() {}, nil //nolint:nilerr // see above
+	}
+	for {
+		err := unix.Flock(int(d.Fd()), how|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return func() { d.Close() }, nil
+		}
+		if err := pause(ctx, busyPause); err != nil {
+			d.Close()
+			return nil, fmt.Errorf("lock of %q: %w", path, err)
+		}
+	}
 }
 
 func syncDir(path string) error {

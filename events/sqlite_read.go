@@ -29,7 +29,7 @@ func (s *SQLite) pool(ctx context.Context) (*sql.DB, error) {
 	if s.reader != nil || fi == nil || err != nil {
 		return s.reader, err
 	}
-	db, err := openReader(ctx, readerDSN(s.path))
+	db, err := openReader(ctx, s.path)
 	s.reader, s.read = db, fi
 	return db, err
 }
@@ -47,8 +47,8 @@ func present(path string) (os.FileInfo, error) {
 }
 
 // openReader returns nil without an error for a database that is just being created.
-func openReader(ctx context.Context, dsn string) (*sql.DB, error) {
-	db, err := openPool(dsn, readers)
+func openReader(ctx context.Context, path string) (*sql.DB, error) {
+	db, err := openPool(path, readerDSN(path), readers)
 	if err != nil {
 		return nil, err
 	}
