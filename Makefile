@@ -46,7 +46,7 @@ lint: testbed $(GOLANGCI) ## Check the formatting and run the linters
 	@unformatted=$$(gofmt -l .); \
 	if [ -n "$$unformatted" ]; then printf 'not formatted:\n%s\nhint: gofmt -w .\n' "$$unformatted"; exit 1; fi
 	go vet ./...
-	go vet -tags integration ./...
+	go vet -tags integration,browse ./...
 	$(GOLANGCI) run ./...
 	@$(TESTBED) need mypy
 	mypy --strict --cache-dir=/dev/null clients/python/lictor.py
@@ -57,7 +57,7 @@ $(GOLANGCI):
 	GOFLAGS= CGO_ENABLED=0 GOBIN=$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 
 .PHONY: test
-test: test-unit test-vm ## Run all tests: on this machine, then in guests
+test: test-unit test-vm test-browser ## Run all tests: on this machine, then in guests
 
 .PHONY: test-unit
 test-unit: testbed ## Run the tests that need no guest, with the race detector
@@ -67,6 +67,10 @@ test-unit: testbed ## Run the tests that need no guest, with the race detector
 .PHONY: test-vm
 test-vm: testbed ## Run the integration tests in fresh guests, bookworm and trixie
 	@$(TESTBED) run --together --suite bookworm,trixie $(if $(RUN),--run '$(RUN)') $(PKG)
+
+.PHONY: test-browser
+test-browser: build testbed ## Look at lictor in a fresh guest with a browser on this machine
+	@$(TESTBED) browse
 
 .PHONY: test-long
 test-long: testbed ## Run the tests that can take larger counts with those, in fresh guests: 100 runs through 20 kills, 1,000 live ones, 5,000 short ones, 400 kills by the kernel, 50 power failures, a million events, 500 listeners to 10,000

@@ -45,6 +45,7 @@ func commands() []command {
 		{"image", "SUITE", "build the disk image of a suite unless the cache has it, and print its directory", runImage},
 		{"run", "--suite S[,S…] [PACKAGE…]", "run the integration tests of packages in guests; see testbed run --help", runRun},
 		{"demo", "", "run demo/run.sh with bin/lictor, on the host if it will do, else in a guest", runDemo},
+		{"browse", "[--suite S]", "install bin/lictor in a guest and look at its dashboard with a browser of the host", runBrowse},
 		{"fuzz", "[--time D] [PACKAGE…]", "run every fuzzer for a while, on the host", runFuzz},
 		{"power", "[--suite S] [--rounds N]", "kill machines while they write records, and look for those at the next boot", runPower},
 		{"need", "PROGRAM…", "install the host packages of these programs if they are missing", runNeed},

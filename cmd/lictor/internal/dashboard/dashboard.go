@@ -52,7 +52,7 @@ const maxStreams = 128
 // New returns the pages.
 func New(source Source, log *slog.Logger) *Dashboard {
 	d := &Dashboard{source: source, log: log, pages: map[string]*template.Template{}, static: map[string]asset{},
-		cache: cache{entries: map[string]cached{}}, streams: make(chan struct{}, maxStreams)}
+		cache: cache{entries: map[string]cached{}, used: processorTime}, streams: make(chan struct{}, maxStreams)}
 	for name, mime := range map[string]string{"app.css": "text/css; charset=utf-8", "app.js": "text/javascript; charset=utf-8", "icon.svg": "image/svg+xml"} {
 		body, err := files.ReadFile("static/" + name)
 		if err != nil {

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/scidex/lictor/cmd/lictor/internal/api"
 )
 
@@ -85,11 +87,24 @@ func viewer(r *http.Request) string {
 	return "all"
 }
 
-// cache has what was rendered within the last second, or for as long as it takes for all that is looked at to cost no more than a tenth of
-// a processor.
+// cache has what was rendered within the last second, or longer, if not for longer than stale, where all that is looked at would
+// cost more than a tenth of a processor.
 type cache struct {
 	mu      sync.Mutex
 	entries map[string]cached
+	used    func() time.Duration // of processors, by now
+}
+
+// stale is how old a page may be at most, whatever it costs.
+const stale = 10 * time.Second
+
+// processorTime is what this process has used. What others did meanwhile makes a page look expensive, and then there is reason to wait.
+func processorTime() time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 type cached struct {
@@ -100,10 +115,10 @@ type cached struct {
 func (c *cache) get(key string, make func() (string, error)) (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock() // one at a time: the daemon has better things to do
-	begun := time.Now()
-	if have, ok := c.entries[key]; ok && begun.Before(have.until) {
+	if have, ok := c.entries[key]; ok && time.Now().Before(have.until) {
 		return have.text, nil
 	}
+	before := c.used()
 	text, err := make()
 	if err != nil {
 		return "", err
@@ -115,7 +130,7 @@ func (c *cache) get(key string, make func() (string, error)) (string, error) {
 		}
 	}
 	c.entries[key] = cached{text: text}
-	rest := 10 * now.Sub(begun) * time.Duration(len(c.entries))
-	c.entries[key] = cached{now.Add(max(streamPause*9/10, rest)), text}
+	rest := 10 * (c.used() - before) * time.Duration(len(c.entries))
+	c.entries[key] = cached{now.Add(min(max(streamPause*9/10, rest), stale)), text}
 	return text, nil
 }
