@@ -6,18 +6,30 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 )
 
 // A report is what came of the packages in one suite.
 type report struct {
-	suite  string
-	start  time.Time
-	took   time.Duration
+	suite string
+	start time.Time
+	took  time.Duration
+	err   error // of the guest; a failed test is none
+
+	mu     sync.Mutex // of guests that share the tests
 	tally  tally
 	failed []packageFailure
-	err    error // of the guest; a failed test is none
-	panics int   // kernels of guests that panicked
+	panics int // kernels of guests that panicked
+}
+
+func (r *report) add(o outcome) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tally.add(o.tally)
+	if o.failed != nil {
+		r.failed = append(r.failed, *o.failed)
+	}
 }
 
 // A packageFailure is a package whose test binary did not end well.

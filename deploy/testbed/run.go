@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,6 +30,7 @@ type runPlan struct {
 	bench    string
 	count    int
 	mib      int
+	guests   int  // of each suite, which share its tests
 	keep     bool // use the kept guest of each suite
 	together bool // the guests run at the same time
 	verbose  bool
@@ -42,6 +44,7 @@ func parseRunPlan(args []string) (*runPlan, error) {
 	fs.StringVar(&p.bench, "bench", "", "run the benchmarks that match `regexp`, and no tests")
 	fs.IntVar(&p.count, "count", 1, "run each test `n` times")
 	fs.IntVar(&p.mib, "mem", defaultMiB, "memory of the guests in `MiB`")
+	fs.IntVar(&p.guests, "guests", 1, "share the tests of a suite among at most `n` guests, as far as there is memory for them")
 	fs.BoolVar(&p.keep, "keep", false, "use the kept guest, and boot it if there is none")
 	fs.BoolVar(&p.together, "together", false, "run the suites at the same time")
 	fs.BoolVar(&p.verbose, "v", false, "show all that tests say")
@@ -58,7 +61,23 @@ func parseRunPlan(args []string) (*runPlan, error) {
 			return nil, err
 		}
 	}
+	if p.keep || p.bench != "" {
+		p.guests = 1
+	}
+	p.guests = max(1, min(p.guests, roomFor(p.mib, availableMiB())/len(p.suites)))
 	return p, nil
+}
+
+// roomFor is how many guests of mib MiB there is room for. qemu takes some memory for itself, and so does the compiler.
+func roomFor(mib, available int) int { return (available - 2048) / (mib + 512) }
+
+// availableMiB is MemAvailable, see proc_meminfo(5).
+func availableMiB() int {
+	text, _ := os.ReadFile("/proc/meminfo")
+	_, rest, _ := strings.Cut(string(text), "MemAvailable:")
+	var kB int
+	_, _ = fmt.Sscan(rest, &kB)
+	return kB >> 10
 }
 
 func runRun(ctx context.Context, args []string) error {
@@ -106,9 +125,67 @@ func (p *runPlan) inSuites(ctx context.Context, built *builds) []*report {
 	return reports
 }
 
+// A part is some tests of a package, for one guest.
+type part struct {
+	*build
+	names []string
+	n, of int // which of how many
+}
+
+func (p part) String() string {
+	if p.of == 1 {
+		return p.pkg.ImportPath
+	}
+	return fmt.Sprintf("%s (%d of %d)", p.pkg.ImportPath, p.n, p.of)
+}
+
+// partSize is how many tests a part has, where guests share them: enough that a guest is not often waited for at the end.
+const partSize = 20
+
+// parts are the tests in their order. The last ones treat a guest worst: nothing but their like comes after them.
+func (p *runPlan) parts(list []*build) []part {
+	var parts []part
+	for _, b := range list {
+		size := len(b.names)
+		if p.guests > 1 && p.run == "" {
+			size = partSize
+		}
+		chunks := slices.Collect(slices.Chunk(b.names, size))
+		for i, names := range chunks {
+			parts = append(parts, part{b, names, i + 1, len(chunks)})
+		}
+	}
+	return parts
+}
+
+// inSuite shares the tests among the suite's guests: each takes the next part when it is through with one.
 func (p *runPlan) inSuite(ctx context.Context, r *report, built *builds) error {
 	defer func() { r.took = time.Since(r.start) }()
-	g, err := p.guest(ctx, r)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	parts := make(chan part)
+	var guests sync.WaitGroup
+	for i := range p.guests {
+		guests.Go(func() {
+			if err := p.inGuests(ctx, r, i, parts); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	for _, next := range p.parts(built.list) {
+		select {
+		case parts <- next:
+		case <-ctx.Done(): // of a guest that is gone, or of everything
+		}
+	}
+	close(parts)
+	guests.Wait()
+	return context.Cause(ctx)
+}
+
+// inGuests runs parts in a guest, and in those that take its place.
+func (p *runPlan) inGuests(ctx context.Context, r *report, number int, parts <-chan part) error {
+	g, err := p.guest(ctx, r, number)
 	if err != nil {
 		return err
 	}
@@ -117,22 +194,22 @@ func (p *runPlan) inSuite(ctx context.Context, r *report, built *builds) error {
 			g.kill()
 		}
 	}()
-	for _, b := range built.list {
-		if err := b.wait(ctx); err != nil {
+	for next := range parts {
+		if err := next.wait(ctx); err != nil {
 			return err
 		}
 		for {
-			tally, failed := r.tally, len(r.failed)
-			err := p.inGuest(ctx, g, b, r)
+			o, err := p.inGuest(ctx, g, next, r.suite)
 			if err == nil {
+				r.add(o)
 				break
 			}
 			if p.keep || !r.again(err) {
+				r.add(o)
 				return err
 			}
-			r.tally, r.failed = tally, r.failed[:failed]
 			g.kill()
-			if g, err = p.guest(ctx, r); err != nil {
+			if g, err = p.guest(ctx, r, number); err != nil {
 				return err
 			}
 		}
@@ -147,6 +224,8 @@ const maxPanics = 2
 // happens when emulation on several threads executes an instruction that another processor of the guest is about to patch (a
 // static key, see jump_label in the kernel); nothing that is tested here can do that.
 func (r *report) again(err error) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if !errors.Is(err, errPanicked) || r.panics == maxPanics {
 		return false
 	}
@@ -155,39 +234,47 @@ func (r *report) again(err error) bool {
 	return true
 }
 
-func (p *runPlan) guest(ctx context.Context, r *report) (*guest, error) {
+func (p *runPlan) guest(ctx context.Context, r *report, number int) (*guest, error) {
 	if p.keep {
 		return keptGuest(ctx, r.suite, r.suite, p.mib)
 	}
+	name := r.suite + "-" + strconv.Itoa(os.Getpid())
+	if number > 0 {
+		name += "-" + strconv.Itoa(number+1)
+	}
 	for {
-		g, err := boot(ctx, r.suite+"-"+strconv.Itoa(os.Getpid()), r.suite, p.mib, false)
+		g, err := boot(ctx, name, r.suite, p.mib, false)
 		if err == nil || !r.again(err) {
 			return g, err
 		}
 	}
 }
 
-// inGuest runs one package's tests and prints what "go test" would have. Its error is that of the guest: a failed
-// test is in the report.
-func (p *runPlan) inGuest(ctx context.Context, g *guest, b *build, r *report) error {
-	out := &prefixWriter{out: os.Stdout, prefix: r.suite + "  "}
-	start := time.Now()
-	res, err := p.runBuild(ctx, g, b, out)
-	took := time.Since(start).Seconds()
-	r.tally.add(res.tally)
-	if err == nil {
-		fmt.Fprintf(out, "ok  \t%s\t%.1fs\n", b.pkg.ImportPath, took)
-		return nil
-	}
-	fmt.Fprintf(out, "FAIL\t%s\t%.1fs\t%v\n", b.pkg.ImportPath, took, err)
-	r.failed = append(r.failed, packageFailure{pkg: b.pkg.ImportPath, why: err, tests: res.failures})
-	if g.alive() && !g.panicked() {
-		return context.Cause(ctx)
-	}
-	return fmt.Errorf("guest %q: gone: %w", g.Name, g.gone())
+// An outcome is what came of a part.
+type outcome struct {
+	tally  tally
+	failed *packageFailure // nil: it did not
 }
 
-func (p *runPlan) runBuild(ctx context.Context, g *guest, b *build, out io.Writer) (results, error) {
+// inGuest runs a part and prints what "go test" would have. Its error is that of the guest: a failed test is in the outcome.
+func (p *runPlan) inGuest(ctx context.Context, g *guest, b part, suite string) (outcome, error) {
+	out := &prefixWriter{out: os.Stdout, prefix: suite + "  "}
+	start := time.Now()
+	res, err := p.runPart(ctx, g, b, out)
+	took := time.Since(start).Seconds()
+	if err == nil {
+		fmt.Fprintf(out, "ok  \t%v\t%.1fs\n", b, took)
+		return outcome{tally: res.tally}, nil
+	}
+	fmt.Fprintf(out, "FAIL\t%v\t%.1fs\t%v\n", b, took, err)
+	o := outcome{res.tally, &packageFailure{pkg: b.String(), why: err, tests: res.failures}}
+	if g.alive() && !g.panicked() {
+		return o, context.Cause(ctx)
+	}
+	return o, fmt.Errorf("guest %q: gone: %w", g.Name, g.gone())
+}
+
+func (p *runPlan) runPart(ctx context.Context, g *guest, b part, out io.Writer) (results, error) {
 	if b.err != nil {
 		return results{}, b.err
 	}

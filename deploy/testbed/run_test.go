@@ -1,0 +1,44 @@
+package main
+
+import (
+	"slices"
+	"strconv"
+	"testing"
+)
+
+// Where guests share the tests, large packages are cut up: every test is in one part, and their order is kept.
+func TestParts(t *testing.T) {
+	small, large := &build{names: []string{"TestA", "TestB"}}, &build{}
+	for i := range 2*partSize + 1 {
+		large.names = append(large.names, "Test"+strconv.Itoa(i))
+	}
+	for _, tt := range []struct {
+		plan runPlan
+		want []int // tests in each part
+	}{
+		{runPlan{guests: 1}, []int{2, 2*partSize + 1}},
+		{runPlan{guests: 2}, []int{2, partSize, partSize, 1}},
+		{runPlan{guests: 2, run: "TestA"}, []int{2, 2*partSize + 1}},
+	} {
+		var sizes []int
+		var names []string
+		for _, p := range tt.plan.parts([]*build{small, large}) {
+			sizes, names = append(sizes, len(p.names)), append(names, p.names...)
+		}
+		if !slices.Equal(sizes, tt.want) || !slices.Equal(names, slices.Concat(small.names, large.names)) {
+			t.Errorf("%+v: parts of %d, want %d; all: %q", tt.plan, sizes, tt.want, names)
+		}
+	}
+}
+
+// A host with little memory has few guests.
+func TestRoomFor(t *testing.T) {
+	for available, want := range map[int]int{0: 0, 4096: 0, 8192: 2, 12288: 4, 24576: 8} {
+		if got := max(0, roomFor(2048, available)); got != want {
+			t.Errorf("%d MiB: room for %d, want %d", available, got, want)
+		}
+	}
+	if availableMiB() == 0 {
+		t.Error("MemAvailable is not known")
+	}
+}
