@@ -66,7 +66,7 @@ test-unit: testbed ## Run the tests that need no guest, with the race detector
 
 .PHONY: test-vm
 test-vm: testbed ## Run the integration tests in fresh guests, bookworm and trixie
-	@$(TESTBED) run --together --guests 2 --suite bookworm,trixie $(if $(RUN),--run '$(RUN)') $(PKG)
+	@$(TESTBED) run --together --guests 4 --suite bookworm,trixie $(if $(RUN),--run '$(RUN)') $(PKG)
 
 .PHONY: test-browser
 test-browser: build testbed ## Look at lictor in a fresh guest with a browser on this machine

@@ -84,7 +84,10 @@ func (l *Launcher) adoptable(pid int, who adopter) (relative, error) {
 // takeIn makes the units with the processes in them, goes after those that were forked meanwhile, verifies and writes the
 // facts.
 func (l *Launcher) takeIn(ctx context.Context, s *Scope, who adopter) error {
-	if err := l.makeUnitsAround(ctx, s, who); err != nil {
+	if err := s.adopted.family.look(l.fs, who); err != nil { // who may not be adopted is found before anything is done
+		return err
+	}
+	if err := l.makeUnitsAround(ctx, s); err != nil {
 		return err
 	}
 	if err := l.verify(ctx, s); err != nil {
@@ -96,19 +99,12 @@ func (l *Launcher) takeIn(ctx context.Context, s *Scope, who adopter) error {
 	return s.writeFacts()
 }
 
-// makeUnitsAround asks systemd for the scope with the whole family in it. If a member ended since it was found systemd refuses
-// all of it; then the main process goes first and collect brings the others.
-func (l *Launcher) makeUnitsAround(ctx context.Context, s *Scope, who adopter) error {
-	if err := s.adopted.family.look(l.fs, who); err != nil {
-		return err
-	}
+// makeUnitsAround asks systemd for the scope with the main process in it; collect brings the others. With a member that ends before its
+// turn systemd would refuse all of them, or fail the scope with some of them in it.
+func (l *Launcher) makeUnitsAround(ctx context.Context, s *Scope) error {
 	s.StartedAt, s.Started = time.Now(), cgroup.Boottime()
-	start := func(pids ...int) error { return l.use(ctx, func(b *bus) error { return b.makeUnits(ctx, s, pids...) }) }
-	err := start(s.adopted.family.alive()...)
-	if errors.Is(err, cgroup.ErrNoProcess) {
-		err = start(s.Leader.PID)
-	}
-	if errors.Is(err, cgroup.ErrNoProcess) {
+	err := l.use(ctx, func(b *bus) error { return b.makeUnits(ctx, s, s.Leader.PID) })
+	if errors.Is(err, cgroup.ErrNoProcess) || errors.Is(err, errJobFailed) && gone(s.Leader.PID) {
 		return &AdoptError{PID: s.Leader.PID, Why: "it has ended"}
 	}
 	return err
@@ -290,29 +286,32 @@ func (l *Launcher) moveOut(ctx context.Context, run RunID, led *cgroup.Group) er
 			}
 			continue
 		}
-		if to, err = l.makeDismissed(ctx, run, pids); err != nil && !errors.Is(err, cgroup.ErrNoProcess) {
+		if to, err = l.makeDismissed(ctx, run, pids[len(pids)-1]); err != nil && !errors.Is(err, cgroup.ErrNoProcess) {
 			return err
 		}
 	}
 	return fmt.Errorf("run %s: its processes fork faster than they can be moved", run)
 }
 
-// makeDismissed makes the scope without limits and returns its cgroup, nil if everybody had ended by then.
-func (l *Launcher) makeDismissed(ctx context.Context, run RunID, pids []int) (*cgroup.Group, error) {
+// makeDismissed makes the scope without limits with one process in it, and returns its cgroup. ErrNoProcess says that the process had ended
+// by then.
+func (l *Launcher) makeDismissed(ctx context.Context, run RunID, pid int) (*cgroup.Group, error) {
 	err := l.use(ctx, func(b *bus) error {
-		return b.start(ctx, run.dismissed(), []Property{
+		err := b.start(ctx, run.dismissed(), []Property{
 			property("Description", "released by lictor: run "+string(run)),
-			property("PIDs", numbers(pids)),
+			property("PIDs", numbers([]int{pid})),
 			property("TasksMax", uint64(NoLimit)),
 		})
+		if errors.Is(err, errJobFailed) && gone(pid) {
+			err = oneLine(cgroup.ErrNoProcess, b.resetFailed(ctx, run.dismissed()))
+		}
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	for _, pid := range pids {
-		if where, err := l.fs.PathOf(pid); err == nil && strings.HasSuffix(where, "/"+run.dismissed()) {
-			return l.fs.Open(where)
-		}
+	if where, err := l.fs.PathOf(pid); err == nil && strings.HasSuffix(where, "/"+run.dismissed()) {
+		return l.fs.Open(where)
 	}
 	return nil, fmt.Errorf("unit %q: %w", run.dismissed(), cgroup.ErrNoProcess)
 }

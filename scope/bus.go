@@ -161,7 +161,7 @@ func (b *bus) start(ctx context.Context, unit string, ps []Property) error {
 	select {
 	case result := <-done:
 		if result != "done" {
-			return fmt.Errorf("start %q: the job ended as %q", unit, result)
+			return fmt.Errorf("start %q: %w as %q", unit, errJobFailed, result)
 		}
 		return nil
 	case <-b.gone():

@@ -26,6 +26,9 @@ var (
 	ErrDied = errors.New("the process died before it was let go")
 )
 
+// errJobFailed says that systemd could not start a unit. Why is in its log.
+var errJobFailed = errors.New("the job ended")
+
 // ErrNotChild says that the exit status and the signals of a run are not ours: its main process has a parent of its own.
 var ErrNotChild = errors.New("the process is not our child")
 

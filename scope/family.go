@@ -5,9 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -160,11 +158,6 @@ func (f family) newcomers(all []cgroup.Stat) (found []cgroup.Stat) {
 		}
 	}
 	return found
-}
-
-// alive are the pids of the members that still exist, sorted.
-func (f family) alive() []int {
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(f)), func(pid int) bool { return !f[pid].id().Alive() })
 }
 
 // look adds the descendants that there are at this moment. The first that must not be adopted ends it.

@@ -181,6 +181,7 @@ func TestS1(t *testing.T) {
 		b.must("mount", "-o", "loop", b.dir+"/store.ext4", dir)
 		d = b.daemon()
 		b.wantRun(b.ended(left), events.StateKilled, events.ReasonTimeout, "systemd")
+		b.eventually("that one is released, too", b.released)
 		b.end(d, syscall.SIGTERM)
 	})
 }

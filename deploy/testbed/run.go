@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,7 +45,7 @@ func parseRunPlan(args []string) (*runPlan, error) {
 	fs.StringVar(&p.bench, "bench", "", "run the benchmarks that match `regexp`, and no tests")
 	fs.IntVar(&p.count, "count", 1, "run each test `n` times")
 	fs.IntVar(&p.mib, "mem", defaultMiB, "memory of the guests in `MiB`")
-	fs.IntVar(&p.guests, "guests", 1, "share the tests of a suite among at most `n` guests, as far as there is memory for them")
+	fs.IntVar(&p.guests, "guests", 1, "share the tests of a suite among at most `n` guests, as far as there are processors and memory for them")
 	fs.BoolVar(&p.keep, "keep", false, "use the kept guest, and boot it if there is none")
 	fs.BoolVar(&p.together, "together", false, "run the suites at the same time")
 	fs.BoolVar(&p.verbose, "v", false, "show all that tests say")
@@ -64,12 +65,13 @@ func parseRunPlan(args []string) (*runPlan, error) {
 	if p.keep || p.bench != "" {
 		p.guests = 1
 	}
-	p.guests = max(1, min(p.guests, roomFor(p.mib, availableMiB())/len(p.suites)))
+	p.guests = max(1, min(p.guests, roomFor(p.mib, availableMiB(), runtime.NumCPU())/len(p.suites)))
 	return p, nil
 }
 
-// roomFor is how many guests of mib MiB there is room for. qemu takes some memory for itself, and so does the compiler.
-func roomFor(mib, available int) int { return (available - 2048) / (mib + 512) }
+// roomFor is how many guests of mib MiB there is room for. qemu takes some memory for itself, and so does the compiler. An emulated guest
+// keeps a processor busy: four on two were slower than two, and tests ran out of patience.
+func roomFor(mib, available, processors int) int { return min((available-2048)/(mib+512), processors) }
 
 // availableMiB is MemAvailable, see proc_meminfo(5).
 func availableMiB() int {

@@ -31,11 +31,11 @@ func TestParts(t *testing.T) {
 	}
 }
 
-// A host with little memory has few guests.
+// A host with little memory, or few processors, has few guests.
 func TestRoomFor(t *testing.T) {
-	for available, want := range map[int]int{0: 0, 4096: 0, 8192: 2, 12288: 4, 24576: 8} {
-		if got := max(0, roomFor(2048, available)); got != want {
-			t.Errorf("%d MiB: room for %d, want %d", available, got, want)
+	for _, tt := range []struct{ available, processors, want int }{{0, 8, 0}, {4096, 8, 0}, {8192, 8, 2}, {24576, 8, 8}, {24576, 2, 2}} {
+		if got := max(0, roomFor(2048, tt.available, tt.processors)); got != tt.want {
+			t.Errorf("%+v: room for %d", tt, got)
 		}
 	}
 	if availableMiB() == 0 {
