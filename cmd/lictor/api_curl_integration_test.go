@@ -67,7 +67,7 @@ func (c *curlSession) curl(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if kind == "application/problem+json" {
 		var p client.Problem
-		if err := json.Unmarshal([]byte(text[:i]), &p); err != nil || strconv.Itoa(p.Status) != status || p.Title == "" || p.Detail == "" {
+		if err := json.Unmarshal([]byte(text[:i]), &p); err != nil || strconv.Itoa(p.Status) != status || p.Title == "" || p.Detail == "" || p.Hint == "" {
 			ts.Fatalf("%v, %+v", err, p)
 		}
 	}

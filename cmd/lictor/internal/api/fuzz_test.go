@@ -243,7 +243,7 @@ func checkAnswer(t *testing.T, r *http.Request, answer *http.Response, text []by
 		}
 	case status/100 == 4:
 		var p Problem
-		if err := json.Unmarshal(text, &p); err != nil || kind != "application/problem+json" || p.Status != status || p.Title == "" || p.Detail == "" {
+		if err := json.Unmarshal(text, &p); err != nil || kind != "application/problem+json" || p.Status != status || p.Title == "" || p.Detail == "" || p.Hint == "" {
 			t.Errorf("%d %s: %s", status, kind, text)
 		}
 	default:

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -31,8 +32,22 @@ func problemOf(err error) *Problem {
 	return NewProblem(http.StatusInternalServerError, err.Error(), "")
 }
 
+// hints are for problems that have none of their own.
+var hints = map[int]string{
+	http.StatusForbidden:             "root and the group " + AdminGroup + " act for others, everybody else for themselves",
+	http.StatusRequestTimeout:        "send the request in one go",
+	http.StatusConflict:              "GET /api/v1/runs/{run} says how the run is now",
+	http.StatusRequestEntityTooLarge: "16 MiB are the most",
+	http.StatusUnprocessableEntity:   "the command could not be started as the caller: is it there, and may it be executed?",
+	http.StatusInternalServerError:   "journalctl -u lictor tells more",
+	http.StatusServiceUnavailable:    "journalctl -u lictor tells more",
+}
+
 func writeProblem(w http.ResponseWriter, err error) {
-	p := problemOf(err)
+	p := *problemOf(err)
+	if p.Hint == "" {
+		p.Hint = cmp.Or(hints[p.Status], "GET /openapi.json describes what there is to ask for")
+	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	if p.Status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", "10")
