@@ -111,6 +111,7 @@ func TestDeploy(t *testing.T) {
 		b.section("X22", (*bed).sockets)
 		b.section("K1K13K21", (*bed).hardened)
 		b.section("X17X18X19", (*bed).overTCP)
+		b.section("attached", (*bed).attached)
 		kept := b.left("kept", "-m", "64M", "--", "sleep", "600")
 		b.section("W3", func(b *bed) { b.restarted(kept) })
 		b.section("user", func(b *bed) { ofUser(newBed(b.T, ModeUser)) })
