@@ -39,6 +39,7 @@ type daemon struct {
 	sweeps   time.Duration // pause between two sweeps
 
 	followed os.FileInfo // the directory of the slice of all runs that is watched
+	blind    string      // why it is not, as was said
 
 	look    chan scope.RunID // runs that somebody should look at
 	rescan  chan struct{}    // room for one: look at everything
@@ -226,8 +227,12 @@ func (d *daemon) followFleet(ctx context.Context) {
 	if err == nil {
 		err = d.fleet.WatchChildren(dir)
 	}
-	if err != nil && ctx.Err() == nil {
-		d.log.Warn("new runs are found by the sweep only", "error", err)
+	switch {
+	case err == nil:
+		d.blind = ""
+	case ctx.Err() == nil && err.Error() != d.blind: // it is tried at every sweep
+		d.blind = err.Error()
+		d.log.Warn("no notifications: new runs are found by the sweep only", "error", err)
 	}
 }
 
