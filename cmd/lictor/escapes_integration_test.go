@@ -83,7 +83,7 @@ func TestX2(t *testing.T) {
 			if want := b.mode == ModeSystem || name == b.user.Username; seen[pid] != want {
 				b.Errorf("%s's process %d reported: %t, want %t", name, pid, seen[pid], want)
 			}
-			if st, err := cgroup.ReadStat(pid); err != nil || st.State == 'Z' {
+			if gone(pid) {
 				b.Errorf("%s's process %d was killed", name, pid)
 			}
 		}
@@ -127,7 +127,6 @@ func TestX12(t *testing.T) {
 		if d := b.escaped(other)[0]; d.Process.PID != killed || !d.Kill {
 			b.Errorf("escape %+v, want process %d, killed", d, killed)
 		}
-		gone := func(pid int) bool { st, err := cgroup.ReadStat(pid); return err != nil || st.State == 'Z' }
 		b.eventually("the one is gone", func() bool { return gone(killed) && len(b.events(events.RunID(other), events.KindKill)) == 1 })
 		if gone(stray) {
 			b.Error("the other one was killed, too")
@@ -159,4 +158,10 @@ func (b *bed) stray(id scope.RunID) (pid int) {
 		return pid != 0
 	})
 	return pid
+}
+
+// gone reports whether a process has ended; whether it has been reaped is its parent's affair.
+func gone(pid int) bool {
+	st, err := cgroup.ReadStat(pid)
+	return err != nil || st.State == 'Z'
 }
