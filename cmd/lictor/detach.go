@@ -101,7 +101,7 @@ func launcherService(spec scope.Spec) (scope.ServiceSpec, error) {
 	if err != nil {
 		return scope.ServiceSpec{}, fmt.Errorf("own program: %w", err)
 	}
-	return scope.ServiceSpec{Run: spec.Run, Program: program, Args: []string{program, launchCommand, string(spec.Run)},
+	return scope.ServiceSpec{Run: spec.Run, Program: program, Args: []string{os.Args[0], launchCommand, string(spec.Run)},
 		Description: "lictor: launcher of " + string(spec.Run) + " (" + spec.Args[0] + ")",
 		StopTimeout: spec.Grace + stopMargin}, nil
 }
