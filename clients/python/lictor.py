@@ -13,6 +13,7 @@ import io
 import json
 import locale
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -334,7 +335,7 @@ _PATIENCE = 45
 
 def _post_attached(path: str, launch: Dict[str, Any], fds: Sequence[int]) -> Optional[Record]:
     """Launch it once, however often that must be asked for. The record is that of a run that runs. None: the daemon knows no attached
-    runs, or there is none any more."""
+    runs."""
     key, end = str(uuid.uuid4()), time.monotonic() + _PATIENCE
     while True:
         connection = _UnixConnection(path, 120, fds)
@@ -458,18 +459,28 @@ def runs(*, ended: bool = False, analysis_id: Optional[str] = None, lictor: Opti
 def show(run_id: str, *, lictor: Optional[str] = None) -> Record:
     """The record of a run, named by its id, a prefix of it, or its analysis id."""
     path = _daemon() if lictor is None else None
-    if path is None:
-        return dict(json.loads(_ask("show", "--json", "--", run_id, lictor=lictor)))
-    return dict(_call(path, "GET", "/api/v1/resolve?" + urllib.parse.urlencode({"name": run_id})))
+    record = None if path is None else _resolve(path, run_id)
+    return record if record is not None else dict(json.loads(_ask("show", "--json", "--", run_id, lictor=lictor)))
 
 
-def stop(run_id: str, *, grace: Optional[float] = None, lictor: Optional[str] = None) -> None:
-    """End a run: SIGTERM, grace in seconds, SIGKILL. It returns when nobody is left."""
-    path = _daemon() if lictor is None else None
-    if path is None:
+def _resolve(path: str, name: str) -> Optional[Record]:
+    """The record of a run that the daemon knows. None: it may be one of the user's own manager, which the command knows."""
+    try:
+        return dict(_call(path, "GET", "/api/v1/resolve?" + urllib.parse.urlencode({"name": name})))
+    except _Problem as e:
+        if e.status == 404 and shutil.which(_command(None)) is not None:
+            return None
+        raise
+
+
+def stop(run_id: str, *, grace: Optional[Span] = None, lictor: Optional[str] = None) -> None:
+    """End a run: SIGTERM, grace, SIGKILL. It returns when nobody is left."""
+    path = _daemon() if lictor is None and not isinstance(grace, str) else None  # the API takes seconds
+    record = None if path is None else _resolve(path, run_id)
+    if path is None or record is None:
         _ask("stop", *([f"--grace={grace}"] if grace is not None else []), "--", run_id, lictor=lictor)
         return
-    _call(path, "POST", f"/api/v1/runs/{show(run_id)['run']}/stop", {} if grace is None else {"grace_seconds": grace})
+    _call(path, "POST", f"/api/v1/runs/{record['run']}/stop", {} if grace is None else {"grace_seconds": grace})
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -519,7 +530,7 @@ def _call(path: str, method: str, target: str, body: Any = None) -> Any:
 
 
 def _daemon() -> Optional[str]:
-    path = (os.environ.get("LICTOR_HOST") or SOCKET)
+    path = os.environ.get("LICTOR_HOST") or SOCKET
     if path == "none" or "://" in path:
         return None
     path = path[len("unix:"):] if path.startswith("unix:") else path

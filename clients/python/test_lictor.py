@@ -63,7 +63,7 @@ class Run(unittest.TestCase):
         deadline = time.monotonic() + PATIENCE
         while not lictor.runs(analysis_id="py-stop") and time.monotonic() < deadline:
             time.sleep(0.2)
-        lictor.stop("py-stop")
+        lictor.stop("py-stop", grace="3s")
         thread.join(PATIENCE)
         self.assertEqual([type(e) for e in caught], [lictor.Stopped])
 
@@ -80,6 +80,12 @@ class Run(unittest.TestCase):
             lictor.run(["true"], manager="root")
         with self.assertRaises(lictor.Error):
             lictor.show("nobody-has-this-name")
+
+    def test_own_manager(self):
+        # A run in the user's own manager is found, though a daemon that knows nothing of it is asked first.
+        done = lictor.run(["true"], manager="user", analysis_id="py-own")
+        self.assertEqual(done.record["manager"], "user")
+        self.assertEqual(lictor.show(done.run)["analysis_id"], "py-own")
 
     def test_streams(self):
         with tempfile.TemporaryFile() as f:
