@@ -103,7 +103,7 @@ func (l *Launcher) takeIn(ctx context.Context, s *Scope, who adopter) error {
 // turn systemd would refuse all of them, or fail the scope with some of them in it.
 func (l *Launcher) makeUnitsAround(ctx context.Context, s *Scope) error {
 	s.StartedAt, s.Started = time.Now(), cgroup.Boottime()
-	err := l.use(ctx, func(b *bus) error { return b.makeUnits(ctx, s, s.Leader.PID) })
+	err := l.makeUnits(ctx, s)
 	if errors.Is(err, cgroup.ErrNoProcess) || errors.Is(err, errJobFailed) && gone(s.Leader.PID) {
 		return &AdoptError{PID: s.Leader.PID, Why: "it has ended"}
 	}

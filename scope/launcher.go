@@ -177,11 +177,11 @@ func (l *Launcher) confine(ctx context.Context, s *Scope) error {
 // makeUnits asks systemd for the scope inside its ledger slice. Properties that this systemd does not know are left out
 // one by one, newest first, if the run is still confined by what matters.
 func (l *Launcher) makeUnits(ctx context.Context, s *Scope) error {
-	return l.use(ctx, func(b *bus) error { return b.makeUnits(ctx, s, s.Leader.PID) })
+	return l.use(ctx, func(b *bus) error { return b.makeUnits(ctx, s) })
 }
 
-func (b *bus) makeUnits(ctx context.Context, s *Scope, pids ...int) error {
-	ps := properties(s.Spec, pids...)
+func (b *bus) makeUnits(ctx context.Context, s *Scope) error {
+	ps := properties(s.Spec, s.Leader.PID)
 	err := b.start(ctx, s.Unit(), ps)
 	for _, o := range optional {
 		if !errors.Is(err, ErrUnknownProperty) {

@@ -17,13 +17,13 @@ func property(name string, value any) Property {
 
 // properties is the whole of what systemd is told about a run: a pure function of the spec and the processes.
 // systemd.scope(5), systemd.resource-control(5), systemd.kill(5).
-func properties(s Spec, pids ...int) []Property {
+func properties(s Spec, pid int) []Property {
 	ps := []Property{
 		property("Description", description(s)),
 		property("Slice", s.Run.Ledger()),
 		// PIDs, not PIDFDs: systemd knows the latter for scopes since 255. The launcher is the parent and has not waited for
 		// the child, so the number cannot be reused meanwhile; Adopt looks again afterwards.
-		property("PIDs", numbers(pids)),
+		property("PIDs", numbers([]int{pid})),
 		property("MemoryAccounting", true),
 		property("TasksAccounting", true),
 		property("MemoryMax", s.MemoryMax),
