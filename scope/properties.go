@@ -15,7 +15,7 @@ func property(name string, value any) Property {
 	return Property{Name: name, Value: dbus.MakeVariant(value)}
 }
 
-// properties is the whole of what systemd is told about a run: a pure function of the spec and the processes.
+// properties is the whole of what systemd is told about a run: a pure function of the spec and the main process.
 // systemd.scope(5), systemd.resource-control(5), systemd.kill(5).
 func properties(s Spec, pid int) []Property {
 	ps := []Property{
