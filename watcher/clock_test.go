@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -100,7 +101,7 @@ func TestAskUnit(t *testing.T) {
 	}{
 		"answers":         {t.Context(), nil, 1, nil},
 		"busy for a time": {t.Context(), []error{late, late}, 3, nil},
-		"busy":            {t.Context(), []error{late, late, late, late}, 3, context.DeadlineExceeded},
+		"busy":            {t.Context(), slices.Repeat([]error{late}, unitTries+1), unitTries, context.DeadlineExceeded},
 		"gone":            {t.Context(), []error{gone, gone}, 1, gone},
 		"we are to end":   {ended, []error{late, late}, 1, context.DeadlineExceeded},
 	} {

@@ -90,11 +90,12 @@ func (k *Keeper) gather(ctx context.Context, e *Evidence, s *session) {
 	}
 }
 
-// unitTries is how often systemd is asked about a unit while it does not answer in time.
-const unitTries = 3
+// unitTries is how often systemd is asked about a unit while it does not answer in time, which is minutes: on a machine where nobody gets
+// a turn three times 25 s were not enough, and a time limit went on record as a stranger's signal.
+const unitTries = 12
 
 // askUnit asks systemd about the unit of a run that has ended, and again if it is too busy: what it says is evidence, which it
-// keeps until the run is released. One that cannot be reached at all is not asked twice.
+// keeps until the run is released, and only a late record is true then. One that cannot be reached at all is not asked twice.
 func askUnit(ctx context.Context, t Target) (st UnitState, err error) {
 	for range unitTries {
 		st, err = t.UnitState(ctx)
