@@ -16,7 +16,7 @@ const bootDeadline = 5 * time.Minute
 
 // boot starts a new guest and returns when it can be used: systemd has finished booting, and the managers of alice
 // and bob answer.
-func boot(ctx context.Context, name, suite string, mib int, kept bool) (*guest, error) {
+func boot(ctx context.Context, name, suite string, h hardware, kept bool) (*guest, error) {
 	img, err := ensureImage(ctx, suite)
 	if err != nil {
 		return nil, err
@@ -27,7 +27,7 @@ func boot(ctx context.Context, name, suite string, mib int, kept bool) (*guest, 
 	if err := sweepGuests(); err != nil {
 		return nil, err
 	}
-	g, err := newGuest(ctx, name, suite, mib, kept)
+	g, err := newGuest(ctx, name, suite, h, kept)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +142,7 @@ func (g *guest) lastWords() string {
 }
 
 // keptGuest returns the kept guest of that name, and boots it when there is none.
-func keptGuest(ctx context.Context, name, suite string, mib int) (*guest, error) {
+func keptGuest(ctx context.Context, name, suite string, h hardware) (*guest, error) {
 	dir, err := guestsDir()
 	if err != nil {
 		return nil, err
@@ -154,7 +154,7 @@ func keptGuest(ctx context.Context, name, suite string, mib int) (*guest, error)
 	defer unlock()
 	g, err := findGuest(ctx, name)
 	if errors.Is(err, errNoGuest) {
-		return boot(ctx, name, suite, mib, true)
+		return boot(ctx, name, suite, h, true)
 	}
 	if err == nil && suite != "" && suite != g.Suite {
 		return nil, &hintError{fmt.Errorf("guest %q: runs %s, not %s", name, g.Suite, suite), "testbed down --name " + name}

@@ -35,7 +35,7 @@ func runBrowse(ctx context.Context, args []string) error {
 	dieWithParent()
 	r := &report{suite: *suite}
 	for {
-		g, err := boot(ctx, "browse-"+strconv.Itoa(os.Getpid()), *suite, defaultMiB, false)
+		g, err := boot(ctx, "browse-"+strconv.Itoa(os.Getpid()), *suite, usual, false)
 		if err == nil {
 			err = browse(ctx, g)
 			if err != nil && g.panicked() {

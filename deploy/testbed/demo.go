@@ -58,7 +58,7 @@ func demoHere(ctx context.Context, bin, script string) error {
 
 func demoInGuest(ctx context.Context, binary string) error {
 	dieWithParent()
-	g, err := boot(ctx, "demo-"+strconv.Itoa(os.Getpid()), demoSuite, defaultMiB, false)
+	g, err := boot(ctx, "demo-"+strconv.Itoa(os.Getpid()), demoSuite, usual, false)
 	if err != nil {
 		return err
 	}

@@ -18,9 +18,9 @@ import (
 type guest struct {
 	Name  string `json:"name"`
 	Suite string `json:"suite"`
-	MiB   int    `json:"mib"`  // memory
-	Port  int    `json:"port"` // on 127.0.0.1, forwarded to the guest's sshd
-	Kept  bool   `json:"kept"` // outlives the process that booted it
+	hardware
+	Port int  `json:"port"` // on 127.0.0.1, forwarded to the guest's sshd
+	Kept bool `json:"kept"` // outlives the process that booted it
 
 	// The qemu process: a pid is only a name together with its start time in clock ticks since boot.
 	PID   int    `json:"pid"`

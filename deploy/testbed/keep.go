@@ -12,8 +12,6 @@ import (
 	"strings"
 )
 
-const defaultMiB = 2048
-
 // A selection names a guest on the command line: kept guests are called by their suite unless told otherwise.
 type selection struct {
 	suite, name string
@@ -38,13 +36,14 @@ func runUp(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("up", flag.ExitOnError)
 	var sel selection
 	sel.flags(fs)
-	mib := fs.Int("mem", defaultMiB, "memory in `MiB`")
+	var h hardware
+	h.flags(fs)
 	_ = fs.Parse(args)
 	name, err := sel.guestName()
 	if err != nil {
 		return err
 	}
-	g, err := keptGuest(ctx, name, sel.suite, *mib)
+	g, err := keptGuest(ctx, name, sel.suite, h)
 	if err != nil {
 		return err
 	}

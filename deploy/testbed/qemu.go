@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -20,10 +21,27 @@ func accel() string {
 	return "tcg,thread=multi"
 }
 
+// processor is what a guest sees. With erms (fast strings) Linux copies and clears memory byte by byte, and emulation takes a turn for each
+// byte: without it everything takes a sixth less. Supervisor access prevention and a fifth level of page tables cost a little, too.
+const processor = "max,erms=off,smap=off,smep=off,la57=off"
+
+// hardware is what a guest is made of.
+type hardware struct {
+	MiB  int `json:"mib"` // memory
+	CPUs int `json:"cpus"`
+}
+
+var usual = hardware{MiB: 2048, CPUs: 2}
+
+func (h *hardware) flags(fs *flag.FlagSet) {
+	fs.IntVar(&h.MiB, "mem", usual.MiB, "memory of a guest in `MiB`")
+	fs.IntVar(&h.CPUs, "cpus", usual.CPUs, "how many `processors` a guest has")
+}
+
 // qemuArgs is the command line of a guest.
 func qemuArgs(g *guest, img image) []string {
 	return []string{
-		"-accel", accel(), "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(g.MiB),
+		"-accel", accel(), "-cpu", processor, "-smp", strconv.Itoa(g.CPUs), "-m", strconv.Itoa(g.MiB),
 		"-display", "none", "-no-reboot", "-nodefaults",
 		"-kernel", img.kernel(), "-initrd", img.initrd(),
 		"-append", "root=/dev/vda rw console=ttyS0 psi=1 mitigations=off quiet net.ifnames=0 panic=-1",
@@ -78,12 +96,12 @@ func freePort() (int, error) {
 }
 
 // newGuest makes the directory of a guest. Somebody who holds a guest of that name keeps it.
-func newGuest(ctx context.Context, name, suite string, mib int, kept bool) (*guest, error) {
+func newGuest(ctx context.Context, name, suite string, h hardware, kept bool) (*guest, error) {
 	dir, err := guestsDir()
 	if err != nil {
 		return nil, err
 	}
-	g := &guest{Name: name, Suite: suite, MiB: mib, Kept: kept, dir: filepath.Join(dir, name)}
+	g := &guest{Name: name, Suite: suite, hardware: h, Kept: kept, dir: filepath.Join(dir, name)}
 	if g.key, _, err = sshKey(ctx, filepath.Dir(dir)); err != nil {
 		return nil, err
 	}

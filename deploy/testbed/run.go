@@ -30,7 +30,7 @@ type runPlan struct {
 	run      string   // regular expressions of tests and benchmarks, empty for none
 	bench    string
 	count    int
-	mib      int
+	hardware hardware
 	guests   int  // of each suite, which share its tests
 	keep     bool // use the kept guest of each suite
 	together bool // the guests run at the same time
@@ -44,7 +44,7 @@ func parseRunPlan(args []string) (*runPlan, error) {
 	fs.StringVar(&p.run, "run", "", "run the tests that match `regexp`, with a build tag or not; default: all with the integration tag")
 	fs.StringVar(&p.bench, "bench", "", "run the benchmarks that match `regexp`, and no tests")
 	fs.IntVar(&p.count, "count", 1, "run each test `n` times")
-	fs.IntVar(&p.mib, "mem", defaultMiB, "memory of the guests in `MiB`")
+	p.hardware.flags(fs)
 	fs.IntVar(&p.guests, "guests", 1, "share the tests of a suite among at most `n` guests, as far as there are processors and memory for them")
 	fs.BoolVar(&p.keep, "keep", false, "use the kept guest, and boot it if there is none")
 	fs.BoolVar(&p.together, "together", false, "run the suites at the same time")
@@ -65,7 +65,7 @@ func parseRunPlan(args []string) (*runPlan, error) {
 	if p.keep || p.bench != "" {
 		p.guests = 1
 	}
-	p.guests = max(1, min(p.guests, roomFor(p.mib, availableMiB(), runtime.NumCPU())/len(p.suites)))
+	p.guests = max(1, min(p.guests, roomFor(p.hardware.MiB, availableMiB(), runtime.NumCPU())/len(p.suites)))
 	return p, nil
 }
 
@@ -236,16 +236,27 @@ func (r *report) again(err error) bool {
 	return true
 }
 
+// hardwareOf is the hardware of a suite's guests. Guests at the same time that have more processors than there are wait for each other:
+// one that holds a lock is not running. Two such guests of two processors were a third slower than with one each. So all suites but
+// the last have one each then, which is a machine that exists, too, and in the last one things happen truly at once.
+func (p *runPlan) hardwareOf(suite string, processors int) hardware {
+	h := p.hardware
+	if p.together && processors < len(p.suites)*p.guests*h.CPUs && suite != p.suites[len(p.suites)-1] {
+		h.CPUs = 1
+	}
+	return h
+}
+
 func (p *runPlan) guest(ctx context.Context, r *report, number int) (*guest, error) {
 	if p.keep {
-		return keptGuest(ctx, r.suite, r.suite, p.mib)
+		return keptGuest(ctx, r.suite, r.suite, p.hardware)
 	}
 	name := r.suite + "-" + strconv.Itoa(os.Getpid())
 	if number > 0 {
 		name += "-" + strconv.Itoa(number+1)
 	}
 	for {
-		g, err := boot(ctx, name, r.suite, p.mib, false)
+		g, err := boot(ctx, name, r.suite, p.hardwareOf(r.suite, runtime.NumCPU()), false)
 		if err == nil || !r.again(err) {
 			return g, err
 		}

@@ -31,6 +31,31 @@ func TestParts(t *testing.T) {
 	}
 }
 
+// Only the guests of the last suite have several processors if there are not enough for all.
+func TestHardwareOf(t *testing.T) {
+	suites := []string{"bookworm", "trixie"}
+	for _, tt := range []struct {
+		plan       runPlan
+		processors int
+		want       []int
+	}{
+		{runPlan{suites: suites, guests: 1}, 2, []int{2, 2}},
+		{runPlan{suites: suites, guests: 1, together: true}, 2, []int{1, 2}},
+		{runPlan{suites: suites, guests: 1, together: true}, 4, []int{2, 2}},
+		{runPlan{suites: suites, guests: 2, together: true}, 4, []int{1, 2}},
+		{runPlan{suites: suites[:1], guests: 1, together: true}, 1, []int{2}},
+	} {
+		tt.plan.hardware = usual
+		var got []int
+		for _, suite := range tt.plan.suites {
+			got = append(got, tt.plan.hardwareOf(suite, tt.processors).CPUs)
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%+v on %d: %d processors, want %d", tt.plan, tt.processors, got, tt.want)
+		}
+	}
+}
+
 // A host with little memory, or few processors, has few guests.
 func TestRoomFor(t *testing.T) {
 	for _, tt := range []struct{ available, processors, want int }{{0, 8, 0}, {4096, 8, 0}, {8192, 8, 2}, {24576, 8, 8}, {24576, 2, 2}} {
