@@ -162,7 +162,7 @@ func (f family) newcomers(all []cgroup.Stat) (found []cgroup.Stat) {
 
 // look adds the descendants that there are at this moment. The first that must not be adopted ends it.
 func (f family) look(fs cgroup.FS, a adopter) error {
-	all, err := processes()
+	all, err := f.below()
 	if err != nil {
 		return err
 	}

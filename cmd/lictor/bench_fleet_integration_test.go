@@ -18,6 +18,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/pflag"
+
+	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/events"
 )
 
@@ -25,6 +28,7 @@ import (
 type benchFleet struct {
 	testing.TB
 	daemon *exec.Cmd
+	socket string
 	log    string
 	mains  []*exec.Cmd // the main processes
 }
@@ -32,20 +36,14 @@ type benchFleet struct {
 // newBenchFleet starts a daemon; words are put before its command line (systemd-run …).
 func newBenchFleet(b testing.TB, sweep string, words ...string) *benchFleet {
 	b.Helper()
-	return newBenchFleetAt(b, noSocket, sweep, words...)
-}
-
-// newBenchFleetAt starts one that listens at a socket.
-func newBenchFleetAt(b testing.TB, socket, sweep string, words ...string) *benchFleet {
-	b.Helper()
 	b.Setenv("LICTOR_STATE_DIR", b.TempDir())
 	b.Setenv("LICTOR_HOST", noHost)
 	b.Setenv("LICTOR_DEBUG", "1")
-	f := &benchFleet{TB: b, log: filepath.Join(b.TempDir(), "log")}
+	f := &benchFleet{TB: b, socket: filepath.Join(b.TempDir(), "s"), log: filepath.Join(b.TempDir(), "log")}
 	log, err := os.Create(f.log)
 	must(err)
 	defer log.Close()
-	line := append(words, benchBinary(), "watch", "--socket", socket, "--sweep", sweep)
+	line := append(words, benchBinary(), "watch", "--socket", f.socket, "--sweep", sweep)
 	f.daemon = exec.Command(line[0], line[1:]...)
 	f.daemon.Stdout, f.daemon.Stderr = log, log
 	must(f.daemon.Start())
@@ -81,7 +79,21 @@ func (f *benchFleet) count(word string) int {
 	return strings.Count(string(text), word)
 }
 
-// add starts processes, a few at once, and adopts them, so that nobody but the daemon keeps them.
+// adopt has the daemon adopt a process, as lictor adopt does for a user. No process is started for it, which would take longer than all the
+// rest.
+func (f *benchFleet) adopt(limits []string, pid int) error {
+	app, o, flags := newApp(), &launchOptions{}, pflag.NewFlagSet("", pflag.ContinueOnError)
+	o.addBox(flags)
+	must(flags.Parse(limits))
+	_, run, err := app.spec(o, app.commandOf(f.Context(), pid))
+	must(err)
+	c, err := client.New(f.socket, "")
+	must(err)
+	_, err = c.Adopt(f.Context(), &client.Adoption{PID: pid, Run: run, Properties: o.properties})
+	return err
+}
+
+// add starts processes, a few at once, and has them adopted, so that nobody but the daemon keeps them.
 func (f *benchFleet) add(n int, limits []string, command ...string) {
 	f.Helper()
 	before := f.count("msg=keeping")
@@ -93,9 +105,8 @@ func (f *benchFleet) add(n int, limits []string, command ...string) {
 			for range work {
 				p := exec.Command(command[0], command[1:]...)
 				must(p.Start())
-				args := append(append([]string{"adopt"}, limits...), strconv.Itoa(p.Process.Pid))
-				if out, err := exec.Command(benchBinary(), args...).CombinedOutput(); err != nil {
-					f.Errorf("adopt: %v: %s", err, out)
+				if err := f.adopt(limits, p.Process.Pid); err != nil {
+					f.Errorf("adopt: %v", err)
 				}
 				mu.Lock()
 				f.mains = append(f.mains, p)

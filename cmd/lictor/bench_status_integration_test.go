@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -86,10 +85,9 @@ func (a asks) compare(one, other string, times int, pause time.Duration) (time.D
 // and when nobody looks any more.
 func BenchmarkStatus(b *testing.B) {
 	const runs = 1000
-	socket := filepath.Join(b.TempDir(), "s")
-	f := newBenchFleetAt(b, socket, "1h")
+	f := newBenchFleet(b, "1h")
 	f.add(runs, []string{"-t", "infinity"}, "sleep", "36000")
-	a := newAsks(b, socket)
+	a := newAsks(b, f.socket)
 	var status struct {
 		Watchdog struct {
 			Monitored int `json:"monitored_count"`
