@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +34,8 @@ type Fleet struct {
 
 	overflows atomic.Uint64
 	work      sync.WaitGroup // turns and waits
+	looks     crew[*member]  // LookAtAll
+	finishing chan struct{}  // holds a value for each run whose end is being recorded
 
 	mu       sync.Mutex
 	members  map[events.RunID]*member
@@ -41,9 +45,13 @@ type Fleet struct {
 	armed    time.Duration // what timer is set to; 0 is not known
 }
 
+// finishers is how many ends are recorded at the same time: each asks systemd, which refuses some hundreds of questions at once, and waits
+// for the disk, and a thousand at once would make each of them late.
+const finishers = 16
+
 // NewFleet returns a fleet without runs. Close it after use.
 func NewFleet(log *slog.Logger) *Fleet {
-	f := &Fleet{log: log, members: map[events.RunID]*member{}, watches: map[WatchID]*member{}}
+	f := &Fleet{log: log, members: map[events.RunID]*member{}, watches: map[WatchID]*member{}, finishing: make(chan struct{}, finishers)}
 	var err error
 	if f.notifier, err = NewNotifier(); err != nil {
 		log.Info("no notifications; polling", logError, err)
@@ -216,13 +224,13 @@ func (n Notice) input() input {
 	return input{look: true}
 }
 
-// LookAtAll has every run looked at.
+// LookAtAll has every run looked at, a few at a time, and does not wait for it.
 func (f *Fleet) LookAtAll() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, m := range f.members {
-		m.postLocked(input{look: true})
-	}
+	f.looks.round(f.work.Go, func() []*member {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return slices.Collect(maps.Values(f.members))
+	}, (*member).look)
 }
 
 // Keep watches one more run and returns at once; done is called with the finished record when its end is on record, or

@@ -116,14 +116,30 @@ func (m *member) post(in input) {
 }
 
 func (m *member) postLocked(in input) {
-	if m.ctx.Err() != nil {
-		return
-	}
-	m.in = m.in.and(in)
-	if !m.busy {
-		m.busy = true
+	if m.take(in) {
 		m.fleet.work.Go(m.turns)
 	}
+}
+
+// look takes the turn of a look itself, unless somebody is at work for the run: that one looks then.
+func (m *member) look() {
+	m.fleet.mu.Lock()
+	mine := m.take(input{look: true})
+	m.fleet.mu.Unlock()
+	if mine {
+		m.turns()
+	}
+}
+
+// take leaves an input for the next turn, and reports whether the caller has to see to its being taken. Fleet.mu is held.
+func (m *member) take(in input) (mine bool) {
+	if m.ctx.Err() != nil {
+		return false
+	}
+	m.in = m.in.and(in)
+	mine = !m.busy
+	m.busy = true
+	return mine
 }
 
 // turns takes turns until nothing has happened since the last one.
@@ -144,7 +160,7 @@ func (m *member) turns() {
 		m.ending = ending
 		f.mu.Unlock()
 		if over {
-			m.finish()
+			f.work.Go(m.finish) // which can wait for systemd, and whoever is here may have others to look at
 			return
 		}
 		f.schedule(m, wake)
@@ -176,6 +192,11 @@ func (m *member) finish() {
 	f.mu.Unlock()
 	for _, id := range m.watches {
 		f.notifier.Remove(id)
+	}
+	select {
+	case f.finishing <- struct{}{}:
+		defer func() { <-f.finishing }()
+	case <-m.ctx.Done(): // nothing can be recorded any more: the next keeper does it
 	}
 	run, err := m.conclude(m.ctx, m.evidence(), &m.session)
 	m.cancel()

@@ -34,6 +34,10 @@ func init() {
 		app := newApp()
 		app.tune = crashAt(os.Getenv("LICTOR_TEST_CRASH"))
 		app.patience = 10 * time.Second
+		if len(os.Args) > 1 && os.Args[1] == adoptAllCommand {
+			adoptAll(app, os.Args[2:])
+			os.Exit(0)
+		}
 		tellGoroutines()
 		stop := profile(os.Getenv("LICTOR_TEST_PROFILE"))
 		code := run(app, os.Args[1:])

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -14,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -22,12 +24,14 @@ import (
 
 	"github.com/scidex/lictor/cmd/lictor/client"
 	"github.com/scidex/lictor/events"
+	"github.com/scidex/lictor/scope"
 )
 
 // benchFleet is a daemon and runs that it keeps, to be measured.
 type benchFleet struct {
 	testing.TB
-	daemon *exec.Cmd
+	line   []string  // of the daemon
+	daemon *exec.Cmd // nil while it is away
 	socket string
 	log    string
 	mains  []*exec.Cmd // the main processes
@@ -40,27 +44,41 @@ func newBenchFleet(b testing.TB, sweep string, words ...string) *benchFleet {
 	b.Setenv("LICTOR_HOST", noHost)
 	b.Setenv("LICTOR_DEBUG", "1")
 	f := &benchFleet{TB: b, socket: filepath.Join(b.TempDir(), "s"), log: filepath.Join(b.TempDir(), "log")}
-	log, err := os.Create(f.log)
-	must(err)
-	defer log.Close()
-	line := append(words, benchBinary(), "watch", "--socket", f.socket, "--sweep", sweep)
-	f.daemon = exec.Command(line[0], line[1:]...)
-	f.daemon.Stdout, f.daemon.Stderr = log, log
-	must(f.daemon.Start())
+	f.line = append(words, benchBinary(), "watch", "--socket", f.socket, "--sweep", sweep)
 	b.Cleanup(func() {
 		_ = exec.Command("sh", "-c", "echo 1 | tee /sys/fs/cgroup/lictor.slice/lictor-*.slice/cgroup.kill").Run()
 		for _, p := range f.mains {
+			_ = p.Process.Kill() // if it was not adopted
 			_ = p.Wait()
 		}
 		f.await("the ledgers are released", func() bool {
 			left, _ := filepath.Glob("/sys/fs/cgroup/lictor.slice/lictor-*.slice")
 			return len(left) == 0
 		})
-		_ = f.daemon.Process.Signal(os.Interrupt)
-		_ = f.daemon.Wait()
+		f.stop()
 	})
-	f.await("the daemon watches", func() bool { return f.count("msg=watching") > 0 })
+	f.start()
 	return f
+}
+
+// start starts the daemon, and returns when it watches.
+func (f *benchFleet) start() {
+	f.Helper()
+	log, err := os.OpenFile(f.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	must(err)
+	defer log.Close()
+	watching := f.count("msg=watching")
+	f.daemon = exec.Command(f.line[0], f.line[1:]...)
+	f.daemon.Stdout, f.daemon.Stderr = log, log
+	must(f.daemon.Start())
+	f.await("the daemon watches", func() bool { return f.count("msg=watching") > watching })
+}
+
+// stop stops the daemon.
+func (f *benchFleet) stop() {
+	_ = f.daemon.Process.Signal(os.Interrupt)
+	_ = f.daemon.Wait()
+	f.daemon = nil
 }
 
 // await waits for minutes, and for as long again as so many runs may take.
@@ -82,9 +100,7 @@ func (f *benchFleet) count(word string) int {
 // adopt has the daemon adopt a process, as lictor adopt does for a user. No process is started for it, which would take longer than all the
 // rest.
 func (f *benchFleet) adopt(limits []string, pid int) error {
-	app, o, flags := newApp(), &launchOptions{}, pflag.NewFlagSet("", pflag.ContinueOnError)
-	o.addBox(flags)
-	must(flags.Parse(limits))
+	app, o := newApp(), boxOptions(limits)
 	_, run, err := app.spec(o, app.commandOf(f.Context(), pid))
 	must(err)
 	c, err := client.New(f.socket, "")
@@ -93,33 +109,85 @@ func (f *benchFleet) adopt(limits []string, pid int) error {
 	return err
 }
 
-// add starts processes, a few at once, and has them adopted, so that nobody but the daemon keeps them.
-func (f *benchFleet) add(n int, limits []string, command ...string) {
-	f.Helper()
-	before := f.count("msg=keeping")
-	work := make(chan int)
+func boxOptions(args []string) *launchOptions {
+	o, flags := &launchOptions{}, pflag.NewFlagSet("", pflag.ContinueOnError)
+	o.addBox(flags)
+	must(flags.Parse(args))
+	return o
+}
+
+// adoptAllCommand is a command of the tests' lictor: it adopts the processes whose numbers it reads, without a daemon, as lictor adopt
+// does for one.
+const adoptAllCommand = "adopt-all"
+
+func adoptAll(app *App, limits []string) {
+	ctx := context.Background()
+	l, err := app.actor()
+	must(err)
+	tell := app.startTelling("", nil)
+	defer tell.close()
+	rec, err := tell.recorder()
+	must(err)
+	pids := make(chan int)
 	var wg sync.WaitGroup
-	var mu sync.Mutex
 	for range 4 {
 		wg.Go(func() {
-			for range work {
-				p := exec.Command(command[0], command[1:]...)
-				must(p.Start())
-				if err := f.adopt(limits, p.Process.Pid); err != nil {
-					f.Errorf("adopt: %v", err)
-				}
-				mu.Lock()
-				f.mains = append(f.mains, p)
-				mu.Unlock()
+			for pid := range pids {
+				spec, run, err := app.spec(boxOptions(limits), app.commandOf(ctx, pid))
+				must(err)
+				must(adoptProcess(ctx, l, rec, scope.AdoptSpec{Spec: spec, PID: pid}, run))
 			}
 		})
 	}
-	for i := range n {
-		work <- i
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		pid, err := strconv.Atoi(in.Text())
+		must(err)
+		pids <- pid
 	}
-	close(work)
+	close(pids)
+	wg.Wait()
+}
+
+// add starts processes and has them adopted, so that nobody but the daemon keeps them, once it is there.
+func (f *benchFleet) add(n int, limits []string, command ...string) {
+	f.Helper()
+	fresh := make([]*exec.Cmd, n)
+	for i := range fresh {
+		fresh[i] = exec.Command(command[0], command[1:]...)
+		must(fresh[i].Start())
+	}
+	f.mains = append(f.mains, fresh...)
+	if f.daemon == nil {
+		f.adoptAll(limits, fresh)
+		return
+	}
+	before := f.count("msg=keeping")
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	for range 4 {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				if err := f.adopt(limits, fresh[i].Process.Pid); err != nil {
+					f.Errorf("adopt: %v", err)
+				}
+			}
+		})
+	}
 	wg.Wait()
 	f.await("the daemon keeps them", func() bool { return f.count("msg=keeping") == before+n })
+}
+
+func (f *benchFleet) adoptAll(limits []string, mains []*exec.Cmd) {
+	f.Helper()
+	var pids strings.Builder
+	for _, p := range mains {
+		fmt.Fprintln(&pids, p.Process.Pid)
+	}
+	cmd := exec.Command(installed(), append([]string{adoptAllCommand}, limits...)...)
+	cmd.Stdin = strings.NewReader(pids.String())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		f.Fatalf("%s: %v: %s", adoptAllCommand, err, out)
+	}
 }
 
 // cpu is what a process has used, by the scheduler's own account.
@@ -143,9 +211,10 @@ func (f *benchFleet) idle() float64 {
 	return float64((f.cpu() - used).Microseconds()) / 1000
 }
 
-func (f *benchFleet) resident() (kB float64) {
+// memory reads a line of /proc/PID/status, see proc_pid_status(5).
+func (f *benchFleet) memory(name string) (kB float64) {
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", f.daemon.Process.Pid))
-	if _, rest, ok := strings.Cut(string(status), "VmRSS:"); ok {
+	if _, rest, ok := strings.Cut(string(status), name+":"); ok {
 		_, _ = fmt.Sscan(rest, &kB)
 	}
 	return kB
@@ -176,7 +245,7 @@ func BenchmarkFleet(b *testing.B) {
 				b.ReportMetric(f.idle(), "idle-cpu-ms/min")
 			}
 			b.ReportMetric(0, "ns/op")
-			b.ReportMetric(f.resident()/1024, "MiB-resident")
+			b.ReportMetric(f.memory("VmRSS")/1024, "MiB-resident")
 			b.ReportMetric(ms(f.lastSweep()), "sweep-ms")
 		})
 	}

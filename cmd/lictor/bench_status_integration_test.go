@@ -107,7 +107,7 @@ func BenchmarkStatus(b *testing.B) {
 		b.ReportMetric(ms(fresh), "ms/status-new")
 		b.ReportMetric(float64(fresh)/float64(health), "ratio-new")
 
-		b.ReportMetric(f.resident()/1024, "MiB-before")
+		b.ReportMetric(f.memory("VmRSS")/1024, "MiB-before")
 		var list []events.Run
 		var took []time.Duration
 		for range 5 {
@@ -120,7 +120,7 @@ func BenchmarkStatus(b *testing.B) {
 			b.Errorf("%d runs are listed, want %d", len(list), runs)
 		}
 		b.ReportMetric(ms(median(took)), "ms/runs")
-		b.ReportMetric(f.resident()/1024, "MiB-after")
+		b.ReportMetric(f.memory("VmRSS")/1024, "MiB-after")
 
 		b.ReportMetric(f.idle(), "cpu-ms/min-unopened")
 		a.get("/")

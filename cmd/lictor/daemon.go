@@ -51,8 +51,9 @@ type daemon struct {
 	quota   quota
 	started quota // of launches that systemd is asked for
 
-	narrow chan struct{} // holds a value for each run that is settled while descriptors are short
-	short  atomic.Bool   // they are
+	attending chan struct{} // holds a value for each run that somebody works for who is not yet kept, or is not any more
+	narrow    chan struct{} // the same for those that are settled while descriptors are short
+	short     atomic.Bool   // they are
 
 	history    *history.Sampler // of what the runs hold
 	metrics    *metrics.Metrics
@@ -61,6 +62,10 @@ type daemon struct {
 	refused func() uint64 // connections that were closed unheard; nil without a socket
 	told    strangers     // of those who were not listened to
 }
+
+// attendants is how many runs are taken over or finished at the same time. Each has to be through before its patience with the store
+// ends: where a hundred and fifty were begun at once, on a tenth of a processor, none was, and all were begun again.
+const attendants = 8
 
 // The daemon's delays.
 const (
@@ -129,9 +134,9 @@ func (a *App) newDaemon(l *scope.Launcher, sweep time.Duration) *daemon {
 	log := slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: a.logLevel(slog.LevelInfo)}))
 	d := &daemon{app: a, launcher: l, settler: a.newSettler(l), log: log, sweeps: sweep,
 		look: make(chan scope.RunID, 1024), rescan: make(chan struct{}, 1), busy: map[scope.RunID]bool{}, callers: map[scope.RunID]*caller{},
-		quota:   quota{live: maxLivePerUser, perMinute: maxLaunchesPerUser, launched: map[uint32]*bucket{}},
-		started: quota{live: maxLivePerUser, perMinute: maxLaunchesPerUser, launched: map[uint32]*bucket{}},
-		narrow:  make(chan struct{}, settlers)}
+		quota:     quota{live: maxLivePerUser, perMinute: maxLaunchesPerUser, launched: map[uint32]*bucket{}},
+		started:   quota{live: maxLivePerUser, perMinute: maxLaunchesPerUser, launched: map[uint32]*bucket{}},
+		attending: make(chan struct{}, attendants), narrow: make(chan struct{}, settlers)}
 	d.settler.act = true
 	d.settler.wrote = d.wrote
 	d.settler.report = func(line string) { d.log.Info("settled", "what", line) }

@@ -13,6 +13,11 @@ import (
 
 // attend does for one run what is to be done. It returns whether, and after which pause, somebody should look again.
 func (d *daemon) attend(ctx context.Context, id scope.RunID) (again bool, pause time.Duration) {
+	place := slot{of: d.attending}
+	if place.take(ctx) != nil {
+		return false, 0
+	}
+	defer place.leave()
 	led, err := d.launcher.Ledger(id)
 	if errors.Is(err, cgroup.ErrGone) {
 		return false, 0
@@ -40,7 +45,8 @@ func (d *daemon) attend(ctx context.Context, id scope.RunID) (again bool, pause 
 		if !room {
 			return true, finishRetry
 		}
-		led.Group.Close() // not to be held for as long as the keeper lives
+		led.Group.Close() // neither to be held for as long as the keeper lives
+		place.leave()
 		err := watcher.WaitGone(ctx, led.Keeper.PID, led.Keeper.StartTicks)
 		if err != nil && ctx.Err() == nil {
 			d.log.Warn("keeper not waited for", "run", id, "error", err)
@@ -56,10 +62,11 @@ func (d *daemon) attend(ctx context.Context, id scope.RunID) (again bool, pause 
 	case populated && room:
 		handed, err = d.keep(ctx, led, who)
 	case populated:
+		place.leave() // there is a narrower one
 		err = d.settle(ctx, led)
 		again, pause = true, finishRetry
 	default:
-		err = d.finishFor(ctx, led, who)
+		err = d.finishFor(ctx, led, who, &place)
 	}
 	if err != nil && !errors.Is(err, cgroup.ErrGone) && ctx.Err() == nil {
 		d.log.Error("run not settled", "run", id, "error", err)
@@ -104,14 +111,19 @@ func (d *daemon) keep(ctx context.Context, led *scope.Ledger, who *caller) (hand
 	return true, nil
 }
 
-// finishFor completes the record of a run that has ended, with what its launcher, if it has one that lives, says about how.
-func (d *daemon) finishFor(ctx context.Context, led *scope.Ledger, who *caller) error {
+// finishFor completes the record of a run that has ended, with what its launcher, if it has one that lives, says about how. It leaves its
+// place to others while it waits for that.
+func (d *daemon) finishFor(ctx context.Context, led *scope.Ledger, who *caller, place *slot) error {
 	if who == nil {
 		return d.settler.finish(ctx, led, false, nil)
 	}
+	place.leave()
 	var exit *watcher.Exit
 	if x, err := who.wait(ctx, led.Facts.Leader); err == nil {
 		exit = &x
+	}
+	if err := place.take(ctx); err != nil {
+		return err
 	}
 	if err := d.settler.finish(ctx, led, false, exit); err != nil {
 		return err

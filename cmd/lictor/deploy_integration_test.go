@@ -227,6 +227,14 @@ func (b *bed) confined(unit string, most float64) {
 	b.Logf("%s", m[0])
 }
 
+// wantRead asserts that a source could be consulted about the end of a run.
+func (b *bed) wantRead(run *events.Run, source string) {
+	b.Helper()
+	if i := slices.IndexFunc(run.Evidence, func(e events.Evidence) bool { return e.Source == source }); i < 0 || !run.Evidence[i].Read {
+		b.Errorf("evidence: %s; want %s read", evidence(run), source)
+	}
+}
+
 // permissions compares the permissions of a file, and that it is root's.
 func (b *bed) permissions(path string, want fs.FileMode) {
 	b.Helper()
@@ -294,7 +302,10 @@ await_file(%q)
 	for _, name := range []string{"left-over", "abandoned"} {
 		b.eventually(name+" is alice's", func() bool { text, _ := os.ReadFile(path(name)); return len(text) > 0 })
 	}
+	shot := b.left("shot", "--", "sleep", "600")
 	b.keptByService(oom)
+	b.keptByService(shot)
+	b.must("kill", "-9", strconv.Itoa(b.members(shot)[0]))
 	_ = abandoned.Process.Kill()
 	b.finishCommand(abandoned)
 	if err := os.WriteFile(path("go"), nil, 0o644); err != nil {
@@ -303,9 +314,8 @@ await_file(%q)
 
 	run := b.ended(oom)
 	b.wantRun(run, events.StateKilled, events.ReasonOOM, "kernel")
-	if i := slices.IndexFunc(run.Evidence, func(e events.Evidence) bool { return e.Source == "kernel-log" }); i < 0 || !run.Evidence[i].Read {
-		b.Errorf("evidence: %s; want the kernel log read", evidence(run))
-	}
+	b.wantRead(run, "kernel-log")
+	b.wantRead(b.ended(shot), "journal") // in which another killer might have said that it was the one
 	if len(run.Victims) == 0 || run.Victims[0].Comm != "python3" {
 		b.Errorf("victims %+v, want python3", run.Victims)
 	}

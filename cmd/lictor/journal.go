@@ -42,6 +42,8 @@ type journalEntry struct {
 	PID       string          `json:"_PID"`
 	Unit      string          `json:"_SYSTEMD_UNIT"`
 	MessageID string          `json:"MESSAGE_ID"`
+	About     string          `json:"UNIT"`                  // which unit systemd has written about
+	AboutUser string          `json:"USER_UNIT"`             // the same by a user's manager
 	Monotonic string          `json:"__MONOTONIC_TIMESTAMP"` // when journald got it, microseconds
 }
 
@@ -78,7 +80,7 @@ const journalAccess = "users see their own output if /var/log/journal exists; me
 func (j *journalReader) open(ctx context.Context) error {
 	patient, cancel := context.WithTimeout(ctx, journalLag)
 	defer cancel()
-	err := j.entries(patient, journalctl(-1, true, "", ofService(j.run)...), func(e journalEntry) error {
+	err := readJournal(patient, journalctl(-1, true, "", ofService(j.run)...), func(e journalEntry) error {
 		j.stream = e.Stream
 		return errEnough
 	})
@@ -96,7 +98,7 @@ func (j *journalReader) printStored(ctx context.Context, lines int) error {
 	if lines >= 0 {
 		ask += spokenLines
 	}
-	err := j.entries(ctx, journalctl(ask, false, "", "_STREAM_ID="+j.stream), func(e journalEntry) error {
+	err := readJournal(ctx, journalctl(ask, false, "", "_STREAM_ID="+j.stream), func(e journalEntry) error {
 		return j.take(e, last.add)
 	})
 	if err != nil {
@@ -110,7 +112,7 @@ const spokenLines = 3
 
 // follow prints what comes, until the last line or the end of ctx.
 func (j *journalReader) follow(ctx context.Context) error {
-	return j.entries(ctx, journalctl(-1, true, j.cursor, "_STREAM_ID="+j.stream), func(e journalEntry) error {
+	return readJournal(ctx, journalctl(-1, true, j.cursor, "_STREAM_ID="+j.stream), func(e journalEntry) error {
 		if err := j.take(e, j.printLine); err != nil || !j.complete {
 			return err
 		}
@@ -193,8 +195,8 @@ func (l *lastLines) flush() error {
 // errEnough ends the reading of entries without an error.
 var errEnough = errors.New("enough")
 
-// entries executes journalctl and calls fn with every entry, until fn wants no more or ctx ends.
-func (j *journalReader) entries(ctx context.Context, args []string, fn func(journalEntry) error) error {
+// readJournal executes journalctl and calls fn with every entry, until fn wants no more or ctx ends.
+func readJournal(ctx context.Context, args []string, fn func(journalEntry) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var said strings.Builder

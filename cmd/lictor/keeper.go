@@ -143,7 +143,7 @@ func (k *keeping) keeper(rec watcher.Recorder, run scope.RunID, box watcher.Box)
 	w := &watcher.Keeper{Run: k.run, Target: target{l: k.launcher, run: run}, Box: box, Recorder: rec,
 		Processes: watcher.NewProcessTable(), Clock: watcher.SystemClock, Log: k.log, KernelErr: k.kernelNo,
 		Advise: func(r *events.Run) *events.Advice { return story{listed: listed{Run: r}, now: k.app.Now()}.advise() }}
-	w.Killers = killerJournal{run: run, app: k.app, fs: fs, rec: k.run}
+	w.Killers = killerJournal{run: run, fs: fs, reader: k.app.killers}
 	if k.kernel != nil {
 		w.Kernel = k.kernel
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,11 +10,11 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/scidex/lictor/cgroup"
-	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/scope"
 	"github.com/scidex/lictor/watcher"
 	"golang.org/x/sys/unix"
@@ -21,10 +22,74 @@ import (
 
 // killerJournal is the watcher.Killers of one run: the entries of systemd-oomd and earlyoom in the journal.
 type killerJournal struct {
-	run scope.RunID
-	app *App
-	fs  cgroup.FS
-	rec *events.Run
+	run    scope.RunID
+	fs     cgroup.FS
+	reader *killerReader
+}
+
+// killerReader reads what other killers have said, one reading at a time, for all who have asked before it began: where somebody kills a
+// hundred runs at once a journalctl for each would be more than the daemon may have, in processes and in memory.
+type killerReader struct {
+	read func(context.Context) ([]journalEntry, error)
+
+	mu   sync.Mutex
+	busy bool
+	next *killerReading // has not begun; nil: nobody waits for it
+}
+
+type killerReading struct {
+	done    chan struct{} // closed when the rest is there
+	entries []journalEntry
+	err     error
+}
+
+// newKillerReader reads for the runs of a manager, the system's or one's own.
+func newKillerReader(a *App) *killerReader {
+	return &killerReader{read: func(ctx context.Context) (list []journalEntry, err error) {
+		ctx, cancel := context.WithTimeout(ctx, killersTimeout)
+		defer cancel()
+		err = readJournal(ctx, killerMatches(a.Mode(), a.UID), func(e journalEntry) error {
+			list = append(list, e)
+			return nil
+		})
+		return list, err
+	}}
+}
+
+// entries are those of a reading that begins now, or when the one that is under way has ended.
+func (r *killerReader) entries(ctx context.Context) ([]journalEntry, error) {
+	r.mu.Lock()
+	if r.next == nil {
+		r.next = &killerReading{done: make(chan struct{})}
+	}
+	mine := r.next
+	if !r.busy {
+		r.busy = true
+		go r.work(context.WithoutCancel(ctx)) // others wait for it, too
+	}
+	r.mu.Unlock()
+	select {
+	case <-mine.done:
+		return mine.entries, mine.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// work reads until nobody waits.
+func (r *killerReader) work(ctx context.Context) {
+	for {
+		r.mu.Lock()
+		now := r.next
+		r.next = nil
+		r.busy = now != nil
+		r.mu.Unlock()
+		if now == nil {
+			return
+		}
+		now.entries, now.err = r.read(ctx)
+		close(now.done)
+	}
 }
 
 // The units of other killers. _SYSTEMD_UNIT is journald's own word; only root can run something in a unit of the system.
@@ -41,7 +106,7 @@ const oomdKill = "d989611b15e44c9dbf31e3c81256e4ed"
 const killersTimeout = 10 * time.Second
 
 // maxKillerEntries is how many of the last entries are read.
-const maxKillerEntries = 1000
+const maxKillerEntries = 4000
 
 // Active implements watcher.Killers. The cgroup of a service is there while it runs.
 func (k killerJournal) Active() bool {
@@ -56,38 +121,37 @@ func (k killerJournal) Active() bool {
 
 // Entries implements watcher.Killers.
 func (k killerJournal) Entries(ctx context.Context) ([]watcher.KillerEntry, error) {
-	ctx, cancel := context.WithTimeout(ctx, killersTimeout)
-	defer cancel()
+	all, err := k.reader.entries(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var list []watcher.KillerEntry
 	suspended := cgroup.Boottime() - monotonic()
-	j := journalReader{app: k.app, run: k.rec}
-	err := j.entries(ctx, k.journalctl(), func(e journalEntry) error {
+	for _, e := range all {
 		text, err := e.text()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if entry, ok := k.entry(e, string(text)); ok {
 			entry.At = e.monotonic() + suspended
 			list = append(list, entry)
 		}
-		return nil
-	})
-	if err == nil && len(list) == 0 {
-		err = systemJournal()
 	}
-	return list, err
+	if len(list) == 0 {
+		return nil, systemJournal()
+	}
+	return list, nil
 }
 
-// journalctl is the command line that reads what could be about the run, of this boot.
-func (k killerJournal) journalctl() []string {
-	boot := "_BOOT_ID=" + strings.ReplaceAll(k.rec.BootID, "-", "")
-	args := []string{"--quiet", "--no-pager", "--all", "--output=json", "--lines=" + strconv.Itoa(maxKillerEntries),
-		"--output-fields=MESSAGE,MESSAGE_ID,_SYSTEMD_UNIT", "_SYSTEMD_UNIT=" + oomdUnit, boot, "+", "_SYSTEMD_UNIT=" + earlyoomUnit, boot,
-		"+", "MESSAGE_ID=" + oomdKill, boot}
-	if k.rec.Manager == string(ModeUser) {
-		return append(args, "USER_UNIT="+k.run.Scope(), "_UID="+strconv.FormatUint(uint64(k.rec.UID), 10))
+// killerMatches is the command line that reads what could be about a run of a manager, of this boot.
+func killerMatches(m Mode, uid int) []string {
+	args := []string{"--quiet", "--no-pager", "--all", "--output=json", "--boot", "--lines=" + strconv.Itoa(maxKillerEntries),
+		"--output-fields=MESSAGE,MESSAGE_ID,_SYSTEMD_UNIT,UNIT,USER_UNIT", "_SYSTEMD_UNIT=" + oomdUnit, "+", "_SYSTEMD_UNIT=" + earlyoomUnit,
+		"+", "MESSAGE_ID=" + oomdKill}
+	if m == ModeUser {
+		return append(args, "_UID="+strconv.Itoa(uid))
 	}
-	return append(args, "UNIT="+k.run.Scope(), "_PID=1")
+	return append(args, "_PID=1")
 }
 
 // entry reads what another killer has written. ok is false if it is about something else.
@@ -96,7 +160,7 @@ func (k killerJournal) entry(e journalEntry, text string) (entry watcher.KillerE
 	switch {
 	case e.MessageID == oomdKill:
 		entry.By, entry.Signal = watcher.KillerOomd, syscall.SIGKILL
-		return entry, true
+		return entry, cmp.Or(e.About, e.AboutUser) == k.run.Scope()
 	case e.Unit == oomdUnit:
 		entry.By, entry.Signal = watcher.KillerOomd, syscall.SIGKILL
 		return entry, oomdKilled(text, "/"+k.run.Ledger()+"/"+k.run.Scope())

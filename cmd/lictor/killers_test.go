@@ -1,14 +1,18 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/scidex/lictor/events"
 	"github.com/scidex/lictor/watcher"
 )
 
@@ -20,8 +24,9 @@ func TestKillerEntry(t *testing.T) {
 		want                 watcher.KillerEntry // without its message
 		ok                   bool
 	}{
-		{"systemd found oomd's mark", "init.scope", oomdKill, "systemd-oomd killed 3 process(es) in this unit.",
+		{"systemd found oomd's mark", "lictor-abc.scope", oomdKill, "systemd-oomd killed 3 process(es) in this unit.",
 			watcher.KillerEntry{By: "systemd-oomd", Signal: syscall.SIGKILL}, true},
+		{"systemd found oomd's mark elsewhere", "lictor-abd.scope", oomdKill, "systemd-oomd killed 3 process(es) in this unit.", none, false},
 		{"oomd itself", oomdUnit, "", oomd, watcher.KillerEntry{By: "systemd-oomd", Signal: syscall.SIGKILL}, true},
 		{"oomd itself, in a user manager", oomdUnit, "", "Killed /user.slice/user-7.slice/user@7.service" + oomd[len("Killed "):],
 			watcher.KillerEntry{By: "systemd-oomd", Signal: syscall.SIGKILL}, true},
@@ -37,7 +42,7 @@ func TestKillerEntry(t *testing.T) {
 		{"a stranger", "forger.service", "", "sending SIGTERM to process 1234 uid 1000", none, false},
 	}
 	for _, tt := range tests {
-		got, ok := killerJournal{run: "abc"}.entry(journalEntry{Unit: tt.unit, MessageID: tt.id}, tt.text)
+		got, ok := killerJournal{run: "abc"}.entry(journalEntry{Unit: tt.unit, About: tt.unit, MessageID: tt.id}, tt.text)
 		got.Message = ""
 		if !ok {
 			got = none
@@ -48,14 +53,55 @@ func TestKillerEntry(t *testing.T) {
 	}
 }
 
-func TestKillerJournalctl(t *testing.T) {
-	for manager, want := range map[Mode][]string{ModeSystem: {"UNIT=lictor-abc.scope", "_PID=1"}, ModeUser: {"USER_UNIT=lictor-abc.scope", "_UID=1000"}} {
-		args := killerJournal{run: "abc", rec: &events.Run{Manager: string(manager), UID: 1000, BootID: "a-b"}}.journalctl()
+func TestKillerMatches(t *testing.T) {
+	for manager, want := range map[Mode]string{ModeSystem: "_PID=1", ModeUser: "_UID=1000"} {
+		args := killerMatches(manager, 1000)
 		last := args[slices.Index(args, "MESSAGE_ID="+oomdKill)+1:]
-		if diff := cmp.Diff(append([]string{"_BOOT_ID=ab"}, want...), last); diff != "" {
+		if diff := cmp.Diff([]string{want}, last); diff != "" {
 			t.Errorf("%s: only what journald vouches for (-want +got)\n%s", manager, diff)
 		}
 	}
+}
+
+// However many ask at once, the journal is read twice: for the first, and for all who came meanwhile. Nobody gets what was read before it
+// asked.
+func TestKillerReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		readings := 0
+		r := &killerReader{read: func(context.Context) ([]journalEntry, error) {
+			readings++
+			began := time.Now()
+			time.Sleep(time.Second)
+			return []journalEntry{{Cursor: began.Format(time.RFC3339Nano)}}, nil
+		}}
+		var all sync.WaitGroup
+		for i := range 100 {
+			all.Go(func() {
+				time.Sleep(time.Duration(i) * time.Millisecond)
+				asked := time.Now()
+				es, err := r.entries(t.Context())
+				if err != nil || len(es) != 1 {
+					t.Errorf("%d: %v, %v", i, es, err)
+					return
+				}
+				if began, _ := time.Parse(time.RFC3339Nano, es[0].Cursor); began.Before(asked) {
+					t.Errorf("%d asked at %v and got what was read from %v on", i, asked, began)
+				}
+			})
+		}
+		all.Wait()
+		if readings != 2 {
+			t.Errorf("%d readings for 100 at once, want 2", readings)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if _, err := r.entries(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want that nobody waits for longer than they want to", err)
+		}
+		if _, err := r.entries(t.Context()); err != nil || readings != 4 {
+			t.Errorf("%v, %d readings", err, readings)
+		}
+	})
 }
 
 func TestJournalEntryTime(t *testing.T) {

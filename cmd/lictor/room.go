@@ -47,11 +47,35 @@ func room() (limit uint64, ok bool) {
 
 // settle ends and records a run without watching it. One that is to live on is left alone.
 func (d *daemon) settle(ctx context.Context, led *scope.Ledger) error {
+	place := slot{of: d.narrow}
+	if err := place.take(ctx); err != nil {
+		return err
+	}
+	defer place.leave()
+	return d.settler.finish(ctx, led, true, nil)
+}
+
+// A slot is a place among as many as the channel has room for. It is its owner's alone.
+type slot struct {
+	of    chan struct{}
+	taken bool
+}
+
+// take waits for the place.
+func (s *slot) take(ctx context.Context) error {
 	select {
-	case d.narrow <- struct{}{}:
-		defer func() { <-d.narrow }()
+	case s.of <- struct{}{}:
+		s.taken = true
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	return d.settler.finish(ctx, led, true, nil)
+}
+
+// leave gives it to another, if it was taken.
+func (s *slot) leave() {
+	if s.taken {
+		<-s.of
+		s.taken = false
+	}
 }

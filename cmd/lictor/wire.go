@@ -56,6 +56,8 @@ type App struct {
 	args   []string // the command line, without argv[0]
 	handed *handed  // what the caller of `run -d` handed over; nil but in the service that launches such a run
 
+	killers *killerReader // reads what other killers say
+
 	system, user bool   // flags --system and --user
 	host         string // flag --host
 }
@@ -74,6 +76,7 @@ func newApp() *App {
 
 		patience: endPatience,
 	}
+	app.killers = newKillerReader(app)
 	connect(app)
 	return app
 }
