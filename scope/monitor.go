@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -55,14 +56,23 @@ func (l *Launcher) Monitor(ctx context.Context, run RunID, fn func(UnitState)) e
 // Follow is Monitor for a process that follows many runs: all of them over the one connection on which the Launcher calls
 // systemd, which hears everything that happens to any unit. It returns when fn has been told how the unit is, and costs no goroutine
 // from then on: it ends with stop, or with the connection, of which lost is told.
+//
+// What systemd said before somebody listened may still be on its way, the end of the job that started the scope among it, and nothing
+// in it says that it was no stop. The end of a job counts from when systemd has said how the unit is; a stop before that shows in how it is.
 func (l *Launcher) Follow(ctx context.Context, run RunID, fn func(UnitState), lost func(error)) (stop func(), err error) {
 	unit := run.Scope()
 	b, err := l.acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
-	b.watch(unit, fn)
+	var now atomic.Bool
+	b.watch(unit, func(st UnitState) {
+		if !st.StopJob || now.Load() {
+			fn(st)
+		}
+	})
 	b.tellState(ctx, unit, fn)
+	now.Store(true)
 	end := sync.OnceFunc(func() {
 		b.signals.unwatch(unit)
 		l.release(b)

@@ -156,6 +156,29 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+// A start job whose end is told late is not taken for a stop: an adoption by another process, followed at once by a process that hears
+// everything and was busy.
+func TestFollowLateStart(t *testing.T) {
+	h, seen := newHost(t), &watched{}
+	values := map[string]any{"Result": "success", "ActiveState": "active", "SubState": "running", "LoadState": "loaded",
+		"Job": scopetest.Job{Path: "/"}}
+	h.fake.Handle("Get", func(c scopetest.Call) scopetest.Reply {
+		h.fake.RemoveJob(7, testRun.Scope(), "done")
+		property, _ := c.Body[1].(string)
+		return scopetest.Reply{Body: []any{dbus.MakeVariant(values[property])}}
+	})
+	stop, err := h.l.Follow(t.Context(), testRun, seen.add, func(error) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	if got, want := seen.last(9), []UnitState{{ActiveState: "active", SubState: "running", Result: "success"}}; !cmp.Equal(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	h.fake.RemoveJob(8, testRun.Scope(), "done")
+	eventually(t, "the end of a job is told", func() bool { return seen.last(1)[0].StopJob })
+}
+
 // TestForgetFailed: only the failed scope of a run that has no ledger any more is reset.
 func TestForgetFailed(t *testing.T) {
 	h := newHost(t)

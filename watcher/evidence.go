@@ -91,13 +91,21 @@ func (e Evidence) unit() events.Evidence {
 	case e.UnitErr != nil:
 		return source("unit", e.UnitErr, nil)
 	case !e.Unit.Known:
-		return source("unit", nil, map[string]any{"Result": "success", "forgotten": true})
+		return source("unit", nil, e.withJob(map[string]any{"Result": "success", "forgotten": true}))
 	}
-	v := map[string]any{"Result": e.Unit.Result, "ActiveState": e.Unit.ActiveState}
+	v := e.withJob(map[string]any{"Result": e.Unit.Result, "ActiveState": e.Unit.ActiveState})
 	if e.Deactivating != 0 {
 		v["deactivating_after_seconds"] = seconds(e.Deactivating - e.Started)
 	}
 	return source("unit", nil, v)
+}
+
+// withJob adds that a job was seen, which proves a stop.
+func (e Evidence) withJob(v map[string]any) map[string]any {
+	if e.Unit.StopJob {
+		v["job"] = true
+	}
+	return v
 }
 
 func source(name string, err error, values map[string]any) events.Evidence {
