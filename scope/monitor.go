@@ -40,7 +40,9 @@ func (l *Launcher) Monitor(ctx context.Context, run RunID, fn func(UnitState)) e
 	); err != nil {
 		return fmt.Errorf("monitor %q: %w", unit, err)
 	}
-	b.tellState(ctx, unit, fn)
+	if err := b.tellState(ctx, unit, fn); err != nil {
+		return err
+	}
 	l.setMonitor(run, b)
 	defer l.setMonitor(run, nil)
 	select {
@@ -57,26 +59,33 @@ func (l *Launcher) Monitor(ctx context.Context, run RunID, fn func(UnitState)) e
 // systemd, which hears everything that happens to any unit. It returns when fn has been told how the unit is, and costs no goroutine
 // from then on: it ends with stop, or with the connection, of which lost is told.
 //
-// What systemd said before somebody listened may still be on its way, the end of the job that started the scope among it, and nothing
-// in it says that it was no stop. The end of a job counts from when systemd has said how the unit is; a stop before that shows in how it is.
+// What systemd said before somebody listened may still be on its way, for half a minute where the machine is busy: the end of the job that
+// started the scope, in which nothing says that it was no stop, or that the unit is inactive, before it was started. Nothing is believed
+// before systemd has answered on the same connection, and after that it is asked how the unit is.
 func (l *Launcher) Follow(ctx context.Context, run RunID, fn func(UnitState), lost func(error)) (stop func(), err error) {
 	unit := run.Scope()
 	b, err := l.acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var now atomic.Bool
-	b.watch(unit, func(st UnitState) {
-		if !st.StopJob || now.Load() {
-			fn(st)
-		}
-	})
-	b.tellState(ctx, unit, fn)
-	now.Store(true)
 	end := sync.OnceFunc(func() {
 		b.signals.unwatch(unit)
 		l.release(b)
 	})
+	var answered atomic.Bool
+	b.watch(unit, func(st UnitState) {
+		if answered.Load() {
+			fn(st)
+		}
+	})
+	if _, err = b.activeState(ctx, unit); err == nil || errors.Is(err, ErrNoUnit) {
+		answered.Store(true)
+		err = b.tellState(ctx, unit, fn)
+	}
+	if err != nil {
+		end()
+		return nil, err
+	}
 	keep := context.AfterFunc(b.raw.Context(), func() {
 		end()
 		lost(fmt.Errorf("follow %q: %w", unit, ErrDisconnected))
@@ -122,14 +131,15 @@ func (b *bus) watch(unit string, fn func(UnitState)) {
 }
 
 // tellState tells fn how a unit is now. One that systemd does not know is over for it.
-func (b *bus) tellState(ctx context.Context, unit string, fn func(UnitState)) {
+func (b *bus) tellState(ctx context.Context, unit string, fn func(UnitState)) error {
 	st, err := b.unitState(ctx, unit)
-	switch {
-	case err == nil:
-		fn(st)
-	case errors.Is(err, ErrNoUnit):
-		fn(UnitState{ActiveState: "inactive"})
+	if errors.Is(err, ErrNoUnit) {
+		st, err = UnitState{ActiveState: "inactive"}, nil
 	}
+	if err == nil {
+		fn(st)
+	}
+	return err
 }
 
 // match asks the bus daemon for signals of systemd.

@@ -156,15 +156,18 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// A start job whose end is told late is not taken for a stop: an adoption by another process, followed at once by a process that hears
-// everything and was busy.
+// A start job whose end is told late is not taken for a stop, nor a unit for over that was not started yet: an adoption by another
+// process, followed at once by a process that hears everything and was busy.
 func TestFollowLateStart(t *testing.T) {
 	h, seen := newHost(t), &watched{}
 	values := map[string]any{"Result": "success", "ActiveState": "active", "SubState": "running", "LoadState": "loaded",
 		"Job": scopetest.Job{Path: "/"}}
 	h.fake.Handle("Get", func(c scopetest.Call) scopetest.Reply {
-		h.fake.RemoveJob(7, testRun.Scope(), "done")
 		property, _ := c.Body[1].(string)
+		if len(h.fake.Calls("Get")) == 1 { // before the first answer
+			h.fake.RemoveJob(7, testRun.Scope(), "done")
+			h.fake.Change(testRun.Scope(), "Unit", map[string]any{"ActiveState": "inactive"})
+		}
 		return scopetest.Reply{Body: []any{dbus.MakeVariant(values[property])}}
 	})
 	stop, err := h.l.Follow(t.Context(), testRun, seen.add, func(error) {})
@@ -177,6 +180,26 @@ func TestFollowLateStart(t *testing.T) {
 	}
 	h.fake.RemoveJob(8, testRun.Scope(), "done")
 	eventually(t, "the end of a job is told", func() bool { return seen.last(1)[0].StopJob })
+}
+
+// A run that systemd says nothing of is not followed: whoever asked tries again.
+func TestFollowUnanswered(t *testing.T) {
+	h, seen := newHost(t), &watched{}
+	h.fake.Handle("Get", func(scopetest.Call) scopetest.Reply {
+		return scopetest.Fail("org.freedesktop.DBus.Error.LimitsExceeded", "busy")
+	})
+	if _, err := h.l.Follow(t.Context(), testRun, seen.add, func(error) {}); err == nil {
+		t.Error("followed")
+	}
+	h.fake.RemoveJob(7, testRun.Scope(), "done")
+	h.fake.Handle("Get", nil)
+	h.fake.Set(testRun.Scope(), map[string]any{"ActiveState": "active"})
+	if _, err := h.l.UnitState(t.Context(), testRun); err != nil {
+		t.Fatal(err)
+	}
+	if got := seen.last(9); len(got) != 0 {
+		t.Errorf("told %+v", got)
+	}
 }
 
 // TestForgetFailed: only the failed scope of a run that has no ledger any more is reset.
