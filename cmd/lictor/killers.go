@@ -48,7 +48,11 @@ func newKillerReader(a *App) *killerReader {
 	return &killerReader{read: func(ctx context.Context) (list []journalEntry, err error) {
 		ctx, cancel := context.WithTimeout(ctx, killersTimeout)
 		defer cancel()
-		err = readJournal(ctx, killerMatches(a.Mode(), a.UID), func(e journalEntry) error {
+		boot, err := cgroup.BootID()
+		if err != nil {
+			return nil, err
+		}
+		err = readJournal(ctx, killerMatches(a.Mode(), a.UID, boot), func(e journalEntry) error {
 			list = append(list, e)
 			return nil
 		})
@@ -143,11 +147,12 @@ func (k killerJournal) Entries(ctx context.Context) ([]watcher.KillerEntry, erro
 	return list, nil
 }
 
-// killerMatches is the command line that reads what could be about a run of a manager, of this boot.
-func killerMatches(m Mode, uid int) []string {
-	args := []string{"--quiet", "--no-pager", "--all", "--output=json", "--boot", "--lines=" + strconv.Itoa(maxKillerEntries),
-		"--output-fields=MESSAGE,MESSAGE_ID,_SYSTEMD_UNIT,UNIT,USER_UNIT", "_SYSTEMD_UNIT=" + oomdUnit, "+", "_SYSTEMD_UNIT=" + earlyoomUnit,
-		"+", "MESSAGE_ID=" + oomdKill}
+// killerMatches is the command line that reads what could be about a run of a manager, of one boot.
+func killerMatches(m Mode, uid int, bootID string) []string {
+	boot := "_BOOT_ID=" + strings.ReplaceAll(bootID, "-", "")
+	args := []string{"--quiet", "--no-pager", "--all", "--output=json", "--lines=" + strconv.Itoa(maxKillerEntries),
+		"--output-fields=MESSAGE,MESSAGE_ID,_SYSTEMD_UNIT,UNIT,USER_UNIT", "_SYSTEMD_UNIT=" + oomdUnit, boot, "+", "_SYSTEMD_UNIT=" + earlyoomUnit,
+		boot, "+", "MESSAGE_ID=" + oomdKill, boot}
 	if m == ModeUser {
 		return append(args, "_UID="+strconv.Itoa(uid))
 	}

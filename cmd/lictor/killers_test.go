@@ -55,9 +55,9 @@ func TestKillerEntry(t *testing.T) {
 
 func TestKillerMatches(t *testing.T) {
 	for manager, want := range map[Mode]string{ModeSystem: "_PID=1", ModeUser: "_UID=1000"} {
-		args := killerMatches(manager, 1000)
+		args := killerMatches(manager, 1000, "a-b")
 		last := args[slices.Index(args, "MESSAGE_ID="+oomdKill)+1:]
-		if diff := cmp.Diff([]string{want}, last); diff != "" {
+		if diff := cmp.Diff([]string{"_BOOT_ID=ab", want}, last); diff != "" {
 			t.Errorf("%s: only what journald vouches for (-want +got)\n%s", manager, diff)
 		}
 	}
