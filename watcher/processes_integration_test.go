@@ -77,7 +77,8 @@ func startBlocked(t *testing.T) (pid int, start io.Writer) {
 	t.Helper()
 	t.Setenv("TMPDIR", "/var/tmp")
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestDescribeBlocking$")
-	cmd.Env = append(os.Environ(), blockedHelper+"="+filepath.Join(t.TempDir(), "file"))
+	// With one processor the second thread would wait for the first, which hangs in a page fault.
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=4", blockedHelper+"="+filepath.Join(t.TempDir(), "file"))
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
