@@ -19,7 +19,9 @@
 // "run" is what make calls: it lists the packages with integration tests, each after those that it is made of, compiles
 // their test binaries on the host while the guests boot, ships one after the other into each guest, runs it there as root
 // in a scope of its own, streams its output, and says at the very end what failed. With --guests several
-// guests of a suite share its tests, where there are processors for that. "exec" is the same for one binary, for "go test -exec".
+// guests of a suite share its tests, where there are processors for that; with --together the suites run at the same time, and where there
+// are not processors enough for all of them, only the last one's guests have more than one. "exec" is the same for one binary, for
+// "go test -exec".
 package main
 
 import (
