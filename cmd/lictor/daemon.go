@@ -65,7 +65,7 @@ type daemon struct {
 
 // attendants is how many runs are taken over or finished at the same time. Each has to be through before its patience with the store
 // ends: where a hundred and fifty were begun at once, on a tenth of a processor, none was, and all were begun again.
-const attendants = 8
+const attendants = 16
 
 // The daemon's delays.
 const (
