@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"runtime/pprof"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,20 +42,6 @@ func init() {
 		code := run(app, os.Args[1:])
 		stop()
 		os.Exit(code)
-	}
-}
-
-// profile has a daemon of the tests write a profile of the processor time that it has used, when it ends: LICTOR_TEST_PROFILE=FILE.
-func profile(file string) (stop func()) {
-	if file == "" || len(os.Args) < 2 || os.Args[1] != "watch" {
-		return func() {}
-	}
-	f, err := os.Create(file)
-	must(err)
-	must(pprof.StartCPUProfile(f))
-	return func() {
-		pprof.StopCPUProfile()
-		must(f.Close())
 	}
 }
 

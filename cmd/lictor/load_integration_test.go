@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
@@ -208,6 +209,20 @@ func tellGoroutines() {
 			fmt.Fprintf(os.Stderr, "goroutines=%d\n", runtime.NumGoroutine())
 		}
 	}()
+}
+
+// profile has a daemon of the tests write a profile of the processor time that it has used, when it ends: LICTOR_TEST_PROFILE=FILE.
+func profile(file string) (stop func()) {
+	if file == "" || len(os.Args) < 2 || os.Args[1] != "watch" {
+		return func() {}
+	}
+	f, err := os.Create(file)
+	must(err)
+	must(pprof.StartCPUProfile(f))
+	return func() {
+		pprof.StopCPUProfile()
+		must(f.Close())
+	}
 }
 
 // atBaseline asserts that the daemon holds no more than one that has never had a run.
