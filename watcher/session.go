@@ -238,11 +238,14 @@ func (s *session) survived(ctx context.Context, c Counters) {
 	s.alive, s.suspect = c, 0
 }
 
-// doubt is how long the main process must live on until what was counted is past. A limit that was hit without a kill so far
-// may have one yet.
+// unkilled is how long a limit that was hit without a kill so far may have one yet. All kills of a machine wait for one another, and for the
+// console that each is written to. Where the hit is taken for past before its kill is counted, nobody knows whose limit it was.
+const unkilled = time.Minute
+
+// doubt is how long the main process must live on until what was counted is past.
 func (s *session) doubt(since Counters) time.Duration {
 	if since.OOMKill == 0 {
-		return dying
+		return unkilled
 	}
 	return confirmAfter
 }
