@@ -114,3 +114,21 @@ func TestOutputError(t *testing.T) {
 		t.Errorf("exit status %d, %q", code, talk.String())
 	}
 }
+
+// The version is a command with --json, and a flag because people try that first.
+func TestVersion(t *testing.T) {
+	said := func(args ...string) string {
+		var out bytes.Buffer
+		if code := run(testApp(&out), args); code != 0 {
+			t.Errorf("%q: exit status %d", args, code)
+		}
+		return out.String()
+	}
+	command, flag := said("version"), said("--version")
+	if !strings.HasPrefix(command, "lictor ") || !strings.HasSuffix(command, "\n") {
+		t.Errorf("%q", command)
+	}
+	if flag != command {
+		t.Errorf("--version: %q, want %q", flag, command)
+	}
+}
