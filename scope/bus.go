@@ -49,6 +49,7 @@ type bus struct {
 	raw     *dbus.Conn
 	cancel  context.CancelFunc
 	signals *signalFilter
+	places  chan struct{} // holds a value for each of the calls that are limited, see inTurn
 
 	users  int  // calls of a Launcher that use it; guarded by its mu
 	leaver bool // the last of them closes it; guarded by the same
@@ -71,7 +72,7 @@ func dial(ctx context.Context, endpoints ...endpoint) (*bus, error) {
 
 func dialOne(ctx context.Context, e endpoint) (*bus, error) {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	b := &bus{cancel: cancel, signals: newSignalFilter(e.private)}
+	b := &bus{cancel: cancel, signals: newSignalFilter(e.private), places: make(chan struct{}, atOnce)}
 	stop := context.AfterFunc(ctx, cancel)
 	var err error
 	b.conn, err = sd.NewConnection(func() (*dbus.Conn, error) { return b.connect(life, e) })
@@ -149,6 +150,27 @@ func (b *bus) close() {
 	b.cancel()
 }
 
+// atOnce is how many questions and releases a connection has under way. systemd takes one after the other; of a hundred and fifty
+// that were asked at once, by a daemon with a tenth of a processor, none was answered in time, and the answers came to nobody.
+const atOnce = 16
+
+// inTurn calls fn when less than atOnce others are under way. The time that a call may take begins with it.
+func (b *bus) inTurn(ctx context.Context, fn func() error) error {
+	select {
+	case b.places <- struct{}{}:
+	default:
+		select {
+		case b.places <- struct{}{}:
+		case <-b.gone():
+			return ErrDisconnected
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	defer func() { <-b.places }()
+	return fn()
+}
+
 // start queues a transient unit and waits until its job is done. ctx bounds the whole.
 func (b *bus) start(ctx context.Context, unit string, ps []Property) error {
 	done := b.signals.expect(unit)
@@ -216,7 +238,15 @@ func (b *bus) resetFailed(ctx context.Context, unit string) error {
 
 // get reads properties of a unit, each named INTERFACE.NAME without the common prefix. All questions are sent before the first
 // answer is read: one round trip, and next to nothing for systemd, whose scopes have three hundred properties.
-func (b *bus) get(ctx context.Context, unit string, names ...string) ([]any, error) {
+func (b *bus) get(ctx context.Context, unit string, names ...string) (values []any, err error) {
+	err = b.inTurn(ctx, func() error {
+		values, err = b.getNow(ctx, unit, names)
+		return err
+	})
+	return values, err
+}
+
+func (b *bus) getNow(ctx context.Context, unit string, names []string) ([]any, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	object := b.raw.Object(systemdName, unitPath(unit))

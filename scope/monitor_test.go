@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 	"github.com/google/go-cmp/cmp"
@@ -95,6 +96,35 @@ func TestUnitState(t *testing.T) {
 	got, err := h.l.UnitState(t.Context(), testRun)
 	if want := (UnitState{"failed", "failed", "oom-kill", true}); got != want || err != nil {
 		t.Errorf("got %+v, %v; want %+v", got, err, want)
+	}
+}
+
+// Of many who ask at once a few are asked for, and the others wait for their turn, however long that takes, or until they give up.
+func TestUnitStateInTurn(t *testing.T) {
+	const names = 5 // that one question asks for
+	h := newHost(t)
+	h.fake.Handle("Get", func(scopetest.Call) scopetest.Reply { return scopetest.Reply{Silent: true} })
+	ctx, giveUp := context.WithCancel(t.Context())
+	defer giveUp()
+	failed := make(chan error)
+	for range 3 * atOnce {
+		go func() {
+			_, err := h.l.UnitState(ctx, testRun)
+			failed <- err
+		}()
+	}
+	eventually(t, "some are asked for", func() bool { return len(h.fake.Calls("Get")) >= atOnce*names })
+	time.Sleep(100 * time.Millisecond) // enough for the others, if nothing held them back
+	if got := len(h.fake.Calls("Get")); got != atOnce*names {
+		t.Errorf("%d properties are asked for, want %d", got, atOnce*names)
+	}
+	giveUp()
+	for range 3 * atOnce {
+		wantError(t, result(t, failed), context.Canceled)
+	}
+	h.fake.Handle("Get", nil)
+	if _, err := h.l.UnitState(t.Context(), testRun); !errors.Is(err, ErrNoUnit) {
+		t.Errorf("the places are not free again: %v", err)
 	}
 }
 

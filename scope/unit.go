@@ -44,16 +44,20 @@ func (l *Launcher) StopUnit(ctx context.Context, unit string) error {
 	return l.use(ctx, func(b *bus) error { return b.stop(ctx, unit) })
 }
 
-// releaseTimeout bounds a release; a daemon that is told to stop waits for it no longer than that.
+// releaseTimeout bounds a release that has begun, and before that the making of a connection: a daemon that is told to stop waits for it.
 const releaseTimeout = 15 * time.Second
 
 // Release makes systemd forget the units of a run. A scope that may have failed (a limit was hit) is waited for: it becomes
 // failed only when systemd has noticed that it is empty, and stays until it is reset after that. So a release that has begun is
 // carried through, within releaseTimeout, although ctx is cancelled: its ledger gone, nobody would come back to it soon.
 func (l *Launcher) Release(ctx context.Context, run RunID, mayHaveFailed bool) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
-	defer cancel()
-	release := func() error { return l.use(ctx, func(b *bus) error { return b.release(ctx, run, mayHaveFailed) }) }
+	release := func() error {
+		connecting, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+		defer cancel()
+		return l.use(connecting, func(b *bus) error {
+			return b.inTurn(ctx, func() error { return b.release(ctx, run, mayHaveFailed) })
+		})
+	}
 	err := release()
 	if errors.Is(err, ErrDisconnected) { // systemd re-executed itself; stopping twice does no harm
 		err = release()
@@ -62,6 +66,8 @@ func (l *Launcher) Release(ctx context.Context, run RunID, mayHaveFailed bool) e
 }
 
 func (b *bus) release(ctx context.Context, run RunID, mayHaveFailed bool) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
 	if !mayHaveFailed {
 		return b.stop(ctx, run.Ledger())
 	}

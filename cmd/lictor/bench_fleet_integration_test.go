@@ -391,3 +391,54 @@ func BenchmarkFleetThrash(b *testing.B) {
 	}
 	b.ReportMetric(0, "ns/op")
 }
+
+// BenchmarkCrowd reports how long it takes until the ends are on record of 150 runs that somebody kills at once, and what processor
+// time each costs: nothing but the journal could explain them, and the daemon has the CPUQuota of its unit.
+func BenchmarkCrowd(b *testing.B) {
+	for b.Loop() {
+		all, used := crowd(b, 150, "10%")
+		b.ReportMetric(all.Seconds(), "s")
+		b.ReportMetric(ms(used)/150, "cpu-ms/run")
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// crowd has n runs killed at once, and returns how long it took until all ends were on record, and what processor time the daemon used.
+func crowd(tb testing.TB, n int, quota string) (all, used time.Duration) {
+	tb.Helper()
+	f := newBenchFleet(tb, "30s", "systemd-run", "--scope", "--quiet", "-p", "CPUQuota="+quota)
+	f.stop()
+	f.add(n, []string{"-t", "infinity"}, "sleep", "36000")
+	f.start()
+	f.await("the daemon keeps them all", func() bool { return f.count("msg=keeping") == n })
+	store, err := events.OpenSQLiteReadOnly(filepath.Join(os.Getenv("LICTOR_STATE_DIR"), "lictor.db"))
+	must(err)
+	defer store.Close()
+	begun, before := time.Now(), f.cpu()
+	for _, p := range f.mains {
+		must(p.Process.Kill())
+	}
+	for _, p := range f.mains {
+		_ = p.Wait()
+	}
+	var ended []events.Event
+	f.await("all ends are on record", func() bool {
+		ended, err = store.Events(f.Context(), events.EventQuery{Kinds: []events.Kind{events.KindEnded}})
+		must(err)
+		return len(ended) >= n
+	})
+	all, used = time.Since(begun), f.cpu()-before
+	seen := map[events.RunID]bool{}
+	for _, e := range ended {
+		run, err := store.Run(f.Context(), e.Run)
+		must(err)
+		if seen[e.Run] {
+			f.Errorf("%s ended twice", e.Run)
+		}
+		seen[e.Run] = true
+		if run.Reason == events.ReasonStop || run.Reason == events.ReasonOOM || run.Reason == events.ReasonTimeout {
+			f.Errorf("%s ended as %s %s", e.Run, run.State, run.Reason)
+		}
+	}
+	return all, used
+}
