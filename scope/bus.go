@@ -49,7 +49,8 @@ type bus struct {
 	raw     *dbus.Conn
 	cancel  context.CancelFunc
 	signals *signalFilter
-	places  chan struct{} // holds a value for each of the calls that are limited, see inTurn
+
+	questions, releases places // a release may wait for a job; a record waits for its question only
 
 	users  int  // calls of a Launcher that use it; guarded by its mu
 	leaver bool // the last of them closes it; guarded by the same
@@ -72,7 +73,7 @@ func dial(ctx context.Context, endpoints ...endpoint) (*bus, error) {
 
 func dialOne(ctx context.Context, e endpoint) (*bus, error) {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	b := &bus{cancel: cancel, signals: newSignalFilter(e.private), places: make(chan struct{}, atOnce)}
+	b := &bus{cancel: cancel, signals: newSignalFilter(e.private), questions: newPlaces(), releases: newPlaces()}
 	stop := context.AfterFunc(ctx, cancel)
 	var err error
 	b.conn, err = sd.NewConnection(func() (*dbus.Conn, error) { return b.connect(life, e) })
@@ -150,24 +151,29 @@ func (b *bus) close() {
 	b.cancel()
 }
 
-// atOnce is how many questions and releases a connection has under way. systemd takes one after the other; of a hundred and fifty
-// that were asked at once, by a daemon with a tenth of a processor, none was answered in time, and the answers came to nobody.
+// atOnce is how many questions, and how many releases, a connection has under way. systemd takes one after the other; of a hundred and
+// fifty that were asked at once, by a daemon with a tenth of a processor, none was answered in time, and the answers came to nobody.
 const atOnce = 16
 
-// inTurn calls fn when less than atOnce others are under way. The time that a call may take begins with it.
-func (b *bus) inTurn(ctx context.Context, fn func() error) error {
+// places are those that calls of one kind take while they are under way.
+type places chan struct{}
+
+func newPlaces() places { return make(places, atOnce) }
+
+// inTurn calls fn when there is a place. The time that a call may take begins with it.
+func (b *bus) inTurn(ctx context.Context, p places, fn func() error) error {
 	select {
-	case b.places <- struct{}{}:
+	case p <- struct{}{}: // whether ctx has ended or not
 	default:
 		select {
-		case b.places <- struct{}{}:
+		case p <- struct{}{}:
 		case <-b.gone():
 			return ErrDisconnected
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	defer func() { <-b.places }()
+	defer func() { <-p }()
 	return fn()
 }
 
@@ -239,7 +245,7 @@ func (b *bus) resetFailed(ctx context.Context, unit string) error {
 // get reads properties of a unit, each named INTERFACE.NAME without the common prefix. All questions are sent before the first
 // answer is read: one round trip, and next to nothing for systemd, whose scopes have three hundred properties.
 func (b *bus) get(ctx context.Context, unit string, names ...string) (values []any, err error) {
-	err = b.inTurn(ctx, func() error {
+	err = b.inTurn(ctx, b.questions, func() error {
 		values, err = b.getNow(ctx, unit, names)
 		return err
 	})

@@ -55,7 +55,7 @@ func (l *Launcher) Release(ctx context.Context, run RunID, mayHaveFailed bool) e
 		connecting, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 		defer cancel()
 		return l.use(connecting, func(b *bus) error {
-			return b.inTurn(ctx, func() error { return b.release(ctx, run, mayHaveFailed) })
+			return b.inTurn(ctx, b.releases, func() error { return b.release(ctx, run, mayHaveFailed) })
 		})
 	}
 	err := release()
