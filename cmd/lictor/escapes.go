@@ -24,7 +24,7 @@ func (s *settler) escapes(ctx context.Context) error {
 	before := s.sweep.Skipped()
 	list, err := s.sweep.Marked(ctx)
 	if n := s.sweep.Skipped() - before; n > 0 {
-		s.app.logger().Warn("processes skipped because their files block", "count", n)
+		s.app.logger().Warn("processes skipped: their files were not read in time", "count", n)
 	}
 	errs := []error{err}
 	for run, marked := range s.strays(list) {
