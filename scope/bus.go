@@ -73,7 +73,8 @@ func dial(ctx context.Context, endpoints ...endpoint) (*bus, error) {
 
 func dialOne(ctx context.Context, e endpoint) (*bus, error) {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	b := &bus{cancel: cancel, signals: newSignalFilter(e.private), questions: newPlaces(), releases: newPlaces()}
+	b := &bus{cancel: cancel, signals: newSignalFilter(e.private),
+		questions: make(places, questionsAtOnce), releases: make(places, releasesAtOnce)}
 	stop := context.AfterFunc(ctx, cancel)
 	var err error
 	b.conn, err = sd.NewConnection(func() (*dbus.Conn, error) { return b.connect(life, e) })
@@ -151,14 +152,15 @@ func (b *bus) close() {
 	b.cancel()
 }
 
-// atOnce is how many questions, and how many releases, a connection has under way. systemd takes one after the other; of a hundred and
-// fifty that were asked at once, by a daemon with a tenth of a processor, none was answered in time, and the answers came to nobody.
-const atOnce = 16
+// How many questions, and how many releases, a connection has under way. systemd takes one after the other; of a hundred and fifty that
+// were asked at once, by a daemon with a tenth of a processor, none was answered in time, and the answers came to nobody.
+const (
+	questionsAtOnce = 16
+	releasesAtOnce  = 8 // each is two calls, and waits for a job
+)
 
 // places are those that calls of one kind take while they are under way.
 type places chan struct{}
-
-func newPlaces() places { return make(places, atOnce) }
 
 // inTurn calls fn when there is a place. The time that a call may take begins with it.
 func (b *bus) inTurn(ctx context.Context, p places, fn func() error) error {

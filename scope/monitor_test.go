@@ -107,19 +107,19 @@ func TestUnitStateInTurn(t *testing.T) {
 	ctx, giveUp := context.WithCancel(t.Context())
 	defer giveUp()
 	failed := make(chan error)
-	for range 3 * atOnce {
+	for range 3 * questionsAtOnce {
 		go func() {
 			_, err := h.l.UnitState(ctx, testRun)
 			failed <- err
 		}()
 	}
-	eventually(t, "some are asked for", func() bool { return len(h.fake.Calls("Get")) >= atOnce*names })
+	eventually(t, "some are asked for", func() bool { return len(h.fake.Calls("Get")) >= questionsAtOnce*names })
 	time.Sleep(100 * time.Millisecond) // enough for the others, if nothing held them back
-	if got := len(h.fake.Calls("Get")); got != atOnce*names {
-		t.Errorf("%d properties are asked for, want %d", got, atOnce*names)
+	if got := len(h.fake.Calls("Get")); got != questionsAtOnce*names {
+		t.Errorf("%d properties are asked for, want %d", got, questionsAtOnce*names)
 	}
 	giveUp()
-	for range 3 * atOnce {
+	for range 3 * questionsAtOnce {
 		wantError(t, result(t, failed), context.Canceled)
 	}
 	h.fake.Handle("Get", nil)
