@@ -152,6 +152,48 @@ func TestSweepEnds(t *testing.T) {
 	}
 }
 
+// A sweep goes on where the last one was cut short: nobody is passed over for ever.
+func TestSweepGoesOn(t *testing.T) {
+	s := &Sweep{Table: NewProcessTable(), PathOf: inSomeCgroup}
+	all, err := s.Table.pids(t.Context())
+	if err != nil || len(all) < 2 {
+		t.Fatal(all, err)
+	}
+	slices.Sort(all)
+	last := all[len(all)/2]
+	s.next = last
+	ctx, cancel := context.WithCancel(t.Context())
+	release := make(chan struct{})
+	s.Environ = func(int, *bytes.Buffer) error {
+		cancel()
+		<-release
+		return errors.New("too late")
+	}
+	if _, err := s.Marked(ctx); !errors.Is(err, context.Canceled) || s.next != last {
+		t.Errorf("cut short: %v, next is %d, want %d", err, s.next, last)
+	}
+	close(release)
+	var seen []int
+	s.Environ = func(pid int, _ *bytes.Buffer) error {
+		seen = append(seen, pid)
+		return errors.New("not of interest")
+	}
+	if _, err := s.Marked(t.Context()); err != nil || s.next != 0 || len(seen) < len(all)/2 || seen[0] < last {
+		t.Errorf("%v, looked at %v, want %d and more first; next is %d", err, seen, last, s.next)
+	}
+}
+
+func TestFrom(t *testing.T) {
+	for first, want := range map[int][]int{0: {1, 2, 5, 9}, 5: {5, 9, 1, 2}, 6: {9, 1, 2, 5}, 10: {1, 2, 5, 9}} {
+		if got := from(first, []int{9, 1, 5, 2}); !slices.Equal(got, want) {
+			t.Errorf("from %d: %v, want %v", first, got, want)
+		}
+	}
+	if got := from(3, nil); len(got) != 0 {
+		t.Errorf("of none: %v", got)
+	}
+}
+
 func TestVariableIsCapped(t *testing.T) {
 	environ := slices.Concat([]byte("LICTOR_RUN="), slices.Repeat([]byte("x"), 1000))
 	if got := variable(environ, markRun); len(got) != maxMarker {

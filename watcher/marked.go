@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -17,7 +19,7 @@ import (
 const (
 	// markedTime is how long one process may take to show its environment; see describeTime.
 	markedTime = describeTime
-	// markedAllTime is how long a look at all processes may take.
+	// markedAllTime is how long a look at all processes may take. The next one begins with those that were not reached.
 	markedAllTime = 10 * time.Second
 	// maxEnviron is how much of an environment is read. The kernel lets a process start with a quarter of its stack limit (2 MiB as
 	// a rule) for arguments and environment together.
@@ -35,6 +37,8 @@ type Sweep struct {
 	AtHome func(run events.RunID, cgroup string) bool
 	// Environ reads the environment of a process; nil reads /proc.
 	Environ func(pid int, into *bytes.Buffer) error
+
+	next int // the process to begin with
 
 	mu      sync.Mutex
 	hanging map[int]bool // processes in whose files a reader hangs
@@ -54,7 +58,8 @@ func (s *Sweep) Skipped() uint64 {
 	return s.skipped
 }
 
-// Marked returns the processes that carry a marker and are not at home.
+// Marked returns the processes that carry a marker and are not at home. With an error it was not possible to look at all. It is called by
+// one at a time.
 func (s *Sweep) Marked(ctx context.Context) (list []Marked, err error) {
 	ctx, cancel := context.WithTimeout(ctx, markedAllTime)
 	defer cancel()
@@ -62,7 +67,8 @@ func (s *Sweep) Marked(ctx context.Context) (list []Marked, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for len(pids) > 0 && ctx.Err() == nil {
+	all := len(pids)
+	for pids = from(s.next, pids); len(pids) > 0 && ctx.Err() == nil; {
 		if s.tooMany() {
 			return list, errStuck
 		}
@@ -70,7 +76,18 @@ func (s *Sweep) Marked(ctx context.Context) (list []Marked, err error) {
 		list = append(list, found...)
 		pids = pids[done:]
 	}
-	return list, ctx.Err()
+	if s.next = 0; len(pids) > 0 {
+		s.next = pids[0]
+		return list, fmt.Errorf("processes: %d of %d looked at, the others are next: %w", all-len(pids), all, ctx.Err())
+	}
+	return list, nil
+}
+
+// from sorts pids so that those from first on come first, and then those before it.
+func from(first int, pids []int) []int {
+	slices.Sort(pids)
+	i, _ := slices.BinarySearch(pids, first)
+	return slices.Concat(pids[i:], pids[:i])
 }
 
 // tooMany reports whether so many readers hang that another one would be one too many.
