@@ -41,6 +41,7 @@ type Fleet struct {
 	members  map[events.RunID]*member
 	watches  map[WatchID]*member
 	children WatchID
+	blind    int // members that are polled
 	wakes    wakes
 	armed    time.Duration // what timer is set to; 0 is not known
 }
@@ -171,9 +172,10 @@ func (f *Fleet) Run(ctx context.Context) {
 		case <-poll.C:
 			f.expire()
 		case <-blind:
-			looks, blind = time.Tick(pollEvery), nil
+			looks, blind = time.After(pollEvery), nil
 		case <-looks:
 			f.LookAtAll()
+			looks = time.After(pollPause(f.Len()))
 		case <-ctx.Done():
 		}
 	}
@@ -240,47 +242,59 @@ func (f *Fleet) Keep(ctx context.Context, k *Keeper, done func(*events.Run, erro
 	m := &member{session: session{Keeper: k}, fleet: f, ctx: ctx, cancel: cancel, done: done}
 	m.wake.member = m
 	m.poke = m.post
-	if f.notifier == nil || f.timer == nil {
-		m.poll = pollEvery
-	}
 	m.resume(ctx)
-	m.watches = f.watch(m)
+	var err error
+	m.watches, err = f.watch(m)
+	m.blind = err != nil || f.timer == nil
 	f.mu.Lock()
+	if m.blind {
+		f.blind++
+		m.poll = pollPause(f.blind)
+	}
+	alone := f.blind == 1
 	f.members[k.Run.Run] = m
 	for _, id := range m.watches {
 		f.watches[id] = m
 	}
 	f.mu.Unlock()
+	if err != nil && !errors.Is(err, errNoNotifier) {
+		level := slog.LevelInfo
+		if !alone { // thousands would say the same
+			level = slog.LevelDebug
+		}
+		m.Log.Log(ctx, level, "no notifications; polling", logRun, m.Run.Run, logError, err)
+	}
 	f.work.Go(func() { m.awaitLeader(ctx) })
 	f.work.Go(func() { m.monitor(ctx) })
 	f.work.Go(func() { m.watchOwner(ctx) })
 	m.post(input{look: true})
 }
 
-// watch adds the watches of a run. One for which there is no watch left is polled.
-func (f *Fleet) watch(m *member) (ids []WatchID) {
+// errNoNotifier is said once, when the fleet is made.
+var errNoNotifier = errors.New("no inotify instance")
+
+// watch adds the watches of a run. One for which there are not enough is polled.
+func (f *Fleet) watch(m *member) (ids []WatchID, err error) {
 	if f.notifier == nil {
-		return nil
+		return nil, errNoNotifier
 	}
-	id, err := f.notifier.Add(fdPath(m.Box.Ledger.FD()), "memory.events", "cgroup.events", "pids.events")
-	if err == nil {
-		ids = append(ids, id)
-	}
-	if err == nil && m.Box.Scope != nil {
-		// Before Linux 6.12 the ledger does not count refused forks. The limits change when somebody writes them.
-		id, err = f.notifier.Add(fdPath(m.Box.Scope.FD()), "pids.events", "memory.max", "pids.max")
+	add := func(g *cgroup.Group, files ...string) {
 		if err == nil {
-			ids = append(ids, id)
-		}
-		if errors.Is(err, os.ErrNotExist) { // it is gone
-			err = nil
+			var id WatchID
+			if id, err = f.notifier.Add(fdPath(g.FD()), files...); err == nil {
+				ids = append(ids, id)
+			}
 		}
 	}
-	if err != nil {
-		m.Log.Info("no notifications; polling", logRun, m.Run.Run, logError, err)
-		m.poll = pollEvery
+	add(m.Box.Ledger, "memory.events", "cgroup.events")
+	if m.Box.Scope == nil {
+		return ids, err
 	}
-	return ids
+	// Before Linux 6.12 the ledger does not count refused forks. The limits change when somebody writes them.
+	if add(m.Box.Scope, "pids.events", "memory.max", "pids.max"); errors.Is(err, os.ErrNotExist) { // it is gone
+		err = nil
+	}
+	return ids, err
 }
 
 // schedule has a run looked at when the time has come; 0 is never.

@@ -22,6 +22,7 @@ type member struct {
 	// Guarded by Fleet.mu.
 	in      input
 	busy    bool // somebody takes its turns
+	blind   bool // it is polled
 	ending  bool // its end has been begun
 	watches []WatchID
 	wake    wake
@@ -153,6 +154,9 @@ func (m *member) turns() {
 			f.mu.Unlock()
 			return
 		}
+		if m.blind {
+			m.poll = pollPause(f.blind)
+		}
 		f.mu.Unlock()
 		wake, over := m.tryTurn(in)
 		ending := m.isEnding()
@@ -185,6 +189,9 @@ const panicPause = 10 * time.Second
 func (m *member) finish() {
 	f := m.fleet
 	f.mu.Lock()
+	if m.blind {
+		f.blind--
+	}
 	f.wakes.remove(&m.wake)
 	for _, id := range m.watches {
 		delete(f.watches, id)

@@ -67,8 +67,10 @@ const (
 	waitRetry = 2 * time.Second
 	// takeUpEvery is how often it is looked for endings that somebody has left unfinished, at most.
 	takeUpEvery = 10 * time.Second
-	// pollEvery is the pause between looks where there are no notifications.
-	pollEvery = time.Second
+	// pollEvery is the least pause between looks where there are no notifications. Of many runs each is looked at less often, so that
+	// all of them are looked at pollsPerSecond times together: thousands would take more than the daemon may have.
+	pollEvery      = time.Second
+	pollsPerSecond = 200
 	// deadlineSlack is how long after RuntimeMaxSec the keeper looks whether systemd has done its part.
 	deadlineSlack = 2 * time.Second
 )
@@ -95,6 +97,11 @@ func (k *Keeper) Keep(ctx context.Context) (*events.Run, error) {
 	default:
 		return k.Run, context.Cause(ctx)
 	}
+}
+
+// pollPause is the pause between two looks at one of so many runs that are polled.
+func pollPause(polled int) time.Duration {
+	return max(pollEvery, time.Duration(polled)*time.Second/pollsPerSecond)
 }
 
 func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
