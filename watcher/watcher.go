@@ -70,7 +70,7 @@ const (
 	// pollEvery is the least pause between looks where there are no notifications. Of many runs each is looked at less often, so that
 	// all of them are looked at pollsPerSecond times together: thousands would take more than the daemon may have.
 	pollEvery      = time.Second
-	pollsPerSecond = 200
+	pollsPerSecond = 100
 	// deadlineSlack is how long after RuntimeMaxSec the keeper looks whether systemd has done its part.
 	deadlineSlack = 2 * time.Second
 )
