@@ -51,6 +51,7 @@ type daemon struct {
 	quota   quota
 	started quota // of launches that systemd is asked for
 
+	sweeping  atomic.Bool   // the part of a sweep that takes long is under way
 	attending chan struct{} // holds a value for each run that somebody works for who is not yet kept, or is not any more
 	narrow    chan struct{} // the same for those that are settled while descriptors are short
 	short     atomic.Bool   // they are
@@ -265,7 +266,11 @@ func (d *daemon) sweep(ctx context.Context, expected bool) {
 			d.log.Warn("a run that no notice had told of", "run", id)
 		}
 	}
+	if !d.sweeping.CompareAndSwap(false, true) {
+		return // among thousands a sweep can take longer than the pause between two
+	}
 	d.workers.Go(func() {
+		defer d.sweeping.Store(false)
 		if err := errors.Join(d.settler.lost(ctx), d.settler.forgetFailed(ctx), d.settler.escapes(ctx)); err != nil && ctx.Err() == nil {
 			d.log.Warn("sweep", "error", err)
 		}
