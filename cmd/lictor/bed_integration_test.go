@@ -360,8 +360,8 @@ func (b *bed) eventually(what string, ok func() bool) {
 	}
 }
 
-// perhaps waits for as long as anything here should take, and reports whether it was enough. It looks for a third of the time at most, and
-// leaves the rest to what it waits for: a guest can have one processor.
+// perhaps waits for as long as anything here should take, and reports whether it was enough. It leaves most of the time to what it waits
+// for, because a guest can have one processor, but not so much that it could miss what lasts a second.
 func (b *bed) perhaps(ok func() bool) bool {
 	for deadline := time.Now().Add(90 * time.Second); ; {
 		began := time.Now()
@@ -371,7 +371,7 @@ func (b *bed) perhaps(ok func() bool) bool {
 		if time.Now().After(deadline) {
 			return false
 		}
-		time.Sleep(max(20*time.Millisecond, 2*time.Since(began)))
+		time.Sleep(min(max(20*time.Millisecond, 2*time.Since(began)), 200*time.Millisecond))
 	}
 }
 

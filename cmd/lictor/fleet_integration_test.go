@@ -18,7 +18,7 @@ func longer() bool { return os.Getenv("LICTOR_TEST_LONG") != "" }
 // launches are runs to be started, by analysis id: the arguments of `lictor run`.
 type launches map[string][]string
 
-// launch starts runs, some at once, and waits until each has been seen alive.
+// launch starts runs, some at once, and waits until each has been seen: alive, or ended since the last look.
 func (b *bed) launch(all launches) (map[string]*process, map[string]scope.RunID) {
 	b.Helper()
 	started, ids := map[string]*process{}, map[string]scope.RunID{}
@@ -26,6 +26,11 @@ func (b *bed) launch(all launches) (map[string]*process, map[string]scope.RunID)
 		for id, run := range b.alive() {
 			if started[id] != nil && len(b.members(run)) > 0 {
 				ids[id] = run
+			}
+		}
+		for _, run := range b.soFar(events.RunQuery{Limit: 200}) {
+			if started[run.AnalysisID] != nil && run.State.Final() {
+				ids[run.AnalysisID] = scope.RunID(run.Run)
 			}
 		}
 		return len(ids) == len(started)
@@ -56,22 +61,28 @@ func (b *bed) leave(all launches) map[string]scope.RunID {
 // alive are the runs on record as alive, by analysis id.
 func (b *bed) alive() map[string]scope.RunID {
 	ids := map[string]scope.RunID{}
-	if _, err := os.Stat(filepath.Join(b.store, "lictor.db")); err != nil {
-		return ids
-	}
-	s, err := events.OpenSQLiteReadOnly(filepath.Join(b.store, "lictor.db"))
-	if err != nil {
-		return ids // it is being made
-	}
-	defer s.Close()
-	runs, err := s.Runs(context.Background(), events.RunQuery{Live: true})
-	if err != nil {
-		return ids
-	}
-	for _, run := range runs {
+	for _, run := range b.soFar(events.RunQuery{Live: true}) {
 		ids[run.AnalysisID] = scope.RunID(run.Run)
 	}
 	return ids
+}
+
+// soFar are the runs on record; none while the store is being made.
+func (b *bed) soFar(q events.RunQuery) []*events.Run {
+	file := filepath.Join(b.store, "lictor.db")
+	if _, err := os.Stat(file); err != nil {
+		return nil
+	}
+	s, err := events.OpenSQLiteReadOnly(file)
+	if err != nil {
+		return nil
+	}
+	defer s.Close()
+	runs, err := s.Runs(context.Background(), q)
+	if err != nil {
+		return nil
+	}
+	return runs
 }
 
 // gate holds analyses back: each waits in the opening of a pipe until somebody opens it for writing.

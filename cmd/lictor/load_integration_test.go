@@ -102,6 +102,11 @@ func TestW13(t *testing.T) {
 		d := daemon()
 		stop := make(chan struct{})
 		var load sync.WaitGroup
+		endLoad := sync.OnceFunc(func() {
+			close(stop)
+			load.Wait()
+		})
+		defer endLoad()  // whatever fails: the next test is to find nothing
 		load.Go(func() { // runs with a launcher
 			for i := 0; ; i++ {
 				select {
@@ -134,8 +139,7 @@ func TestW13(t *testing.T) {
 		}
 		defer b.end(d, syscall.SIGTERM)
 		b.wantEnds(ids, want)
-		close(stop)
-		load.Wait()
+		endLoad()
 		for _, run := range b.runs() {
 			if strings.HasPrefix(run.AnalysisID, "own-") {
 				b.wantRun(run, events.StateKilled, events.ReasonOOM, "kernel")
