@@ -46,8 +46,7 @@ type Fleet struct {
 	armed    time.Duration // what timer is set to; 0 is not known
 }
 
-// finishers is how many ends are recorded at the same time: each asks systemd, which refuses some hundreds of questions at once, and a
-// thousand at once would make each of them late. One that nothing explains waits for the journal meanwhile.
+// finishers is how many ends are recorded at the same time. Each holds what it has read, and one that nothing explains waits for the journal.
 const finishers = 64
 
 // NewFleet returns a fleet without runs. Close it after use.
