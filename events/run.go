@@ -50,6 +50,15 @@ const (
 var Reasons = []Reason{ReasonOOM, ReasonOOMAncestor, ReasonOOMHost, ReasonOOMUnknown, ReasonOomd, ReasonTimeout,
 	ReasonStop, ReasonAbandoned, ReasonOrphan, ReasonSignal, ReasonStartFailed}
 
+// OutOfMemory reports whether the kernel's OOM killer ended the run.
+func (r Reason) OutOfMemory() bool {
+	switch r {
+	case ReasonOOM, ReasonOOMAncestor, ReasonOOMHost, ReasonOOMUnknown:
+		return true
+	}
+	return false
+}
+
 // Run is the record of one run: what was started under which limits and, once it has ended, why and with what proof.
 // Pointers are nil when the value is not known (JSON null).
 type Run struct {

@@ -14,6 +14,7 @@ const (
 	exitUsage   = 2   // the command line makes no sense
 	exitTimeout = 124 // lictor run: the time limit
 	exitRefused = 125 // lictor run: lictor itself failed or refused; nothing was run
+	exitKilled  = 137 // lictor run: the kernel's OOM killer; a status of the command's own too, 128 + SIGKILL
 )
 
 // exitError asks for an exit status. With a nil err the status says it all and nothing is printed.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"slices"
 	"time"
 
 	"github.com/scidex/lictor/events"
@@ -63,12 +62,6 @@ func (s story) subject() string {
 		return name + " (" + id + ")"
 	}
 	return id
-}
-
-// killedForMemory reports whether a kernel OOM kill is why the run ended.
-func (s story) killedForMemory() bool {
-	return slices.Contains([]events.Reason{events.ReasonOOM, events.ReasonOOMAncestor, events.ReasonOOMHost,
-		events.ReasonOOMUnknown}, s.Reason)
 }
 
 // next is the command of an advice, or what it says where no command helps.

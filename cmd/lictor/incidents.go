@@ -24,7 +24,7 @@ func (s story) incidents() string {
 	if told > 3 {
 		texts = append(texts, fmt.Sprintf("and %d more (lictor events)", told-3))
 	}
-	if told == 0 && s.OOM.Kills > 0 && !s.killedForMemory() {
+	if told == 0 && s.OOM.Kills > 0 && !s.Reason.OutOfMemory() {
 		texts = append(texts, "the kernel killed inside it for memory; when is not known")
 	}
 	return strings.Join(texts, "; ")
@@ -35,7 +35,7 @@ func (s story) incident(e events.Event) string {
 	switch e.Kind {
 	case events.KindOOM:
 		d := readAs[events.OOMDetail](e.Detail)
-		if d.Terminal && s.killedForMemory() {
+		if d.Terminal && s.Reason.OutOfMemory() {
 			return ""
 		}
 		return "the kernel killed " + victims(d) + " after " + after + " (" + limitOf(d.WhoseLimit) + ")"

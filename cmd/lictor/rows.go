@@ -30,7 +30,7 @@ func (s story) limits() string {
 		parts = append(parts, text)
 	}
 	switch {
-	case s.killedForMemory():
+	case s.Reason.OutOfMemory():
 		parts = append(parts, s.swapLimit())
 	case s.Reason != events.ReasonTimeout:
 		parts = append(parts, s.runtimeLimit())
@@ -69,7 +69,7 @@ func (s story) ifDefault(limit string) string {
 
 // killed names who was killed for memory. The counters of the kernel are not process counts, so no number is made of them.
 func (s story) killed() string {
-	if !s.killedForMemory() {
+	if !s.Reason.OutOfMemory() {
 		return ""
 	}
 	if len(s.Victims) == 0 {
@@ -100,7 +100,7 @@ func victim(v events.Victim) string {
 
 // ended tells how the end went: the signals and how they were obeyed, or what the exit status said.
 func (s story) ended() string {
-	if !s.State.Final() || s.killedForMemory() {
+	if !s.State.Final() || s.Reason.OutOfMemory() {
 		return ""
 	}
 	if text := s.escalation(); text != "" {

@@ -25,7 +25,8 @@ directory, environment, umask and limits, and to stop it is to stop the run. jou
 for empty lines, and as much of it as its rate limit allows; standard input is empty.
 
 Exit status: the command's own; 124 time limit; 125 lictor itself failed or refused and nothing was run; 126 the command
-cannot be executed; 127 it was not found; 137 it was killed for memory (or by somebody's SIGKILL); 128+n signal n.`
+cannot be executed; 127 it was not found; 137 it was killed for memory, whichever signal finished it, or by somebody's
+SIGKILL; 128+n signal n.`
 
 // runOptions are the flags of `lictor run`.
 type runOptions struct {
@@ -156,6 +157,8 @@ func exitStatus(run *events.Run) error {
 	switch x := run.Exit; {
 	case run.Reason == events.ReasonTimeout:
 		code = exitTimeout
+	case run.Reason.OutOfMemory() && x != nil && x.Signal != nil: // systemd's SIGTERM can be there before the kernel's SIGKILL
+		code = exitKilled
 	case x != nil && x.Code != nil:
 		code = *x.Code
 	case x != nil && x.Signal != nil:
