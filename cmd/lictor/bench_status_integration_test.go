@@ -122,12 +122,12 @@ func BenchmarkStatus(b *testing.B) {
 		b.ReportMetric(ms(median(took)), "ms/runs")
 		b.ReportMetric(f.memory("VmRSS")/1024, "MiB-after")
 
-		b.ReportMetric(f.idle(), "cpu-ms/min-unopened")
+		b.ReportMetric(ms(f.idle()), "cpu-ms/min-unopened")
 		a.get("/")
 		closePage := a.show("/")
-		b.ReportMetric(f.idle(), "cpu-ms/min-shown")
+		b.ReportMetric(ms(f.idle()), "cpu-ms/min-shown")
 		closePage()
-		b.ReportMetric(f.idle(), "cpu-ms/min-closed")
+		b.ReportMetric(ms(f.idle()), "cpu-ms/min-closed")
 	}
 	b.ReportMetric(0, "ns/op")
 }
