@@ -36,7 +36,7 @@ func TestW1(t *testing.T) {
 		all, want := launches{}, ends{}
 		begin := func(id string, reason events.Reason, args ...string) { all[id], want[id] = args, reason }
 		for i := range each {
-			n, delay := strconv.Itoa(i), strconv.Itoa(4+(3+each/4)*i)
+			n, delay := strconv.Itoa(i), strconv.Itoa(12+(3+each/4)*i) // a time limit counts while the launchers wait for each other
 			begin("oom-"+n, events.ReasonOOM, "--on-owner-exit", "keep", "-m", "12M", "--", "sh", "-c", "sleep "+delay+"; tail /dev/zero")
 			begin("timeout-"+n, events.ReasonTimeout, "--on-owner-exit", "keep", "-t", delay, "--", "sleep", "600")
 			begin("stubborn-"+n, events.ReasonTimeout, "--on-owner-exit", "keep", "-t", delay, "--grace", "2", "--",
