@@ -94,12 +94,15 @@ type fleetSize struct {
 	resident, peak       float64 // KiB
 	descriptors, threads int
 	sweep                time.Duration
-	idle                 time.Duration // of processor time, in a minute between two sweeps
+	idle                 time.Duration // of processor time, in a minute between two sweeps; 0 if it was not measured
 }
 
 func (s fleetSize) String() string {
-	return fmt.Sprintf("%.1f MiB (at most %.1f), %d descriptors, %d threads, a sweep in %v, idle %v a minute",
-		s.resident/1024, s.peak/1024, s.descriptors, s.threads, s.sweep, s.idle)
+	text := fmt.Sprintf("%.1f MiB (at most %.1f), %d descriptors, %d threads, a sweep in %v", s.resident/1024, s.peak/1024, s.descriptors, s.threads, s.sweep)
+	if s.idle > 0 {
+		text += fmt.Sprintf(", %v of processor time in an idle minute", s.idle)
+	}
+	return text
 }
 
 // size measures after two sweeps, and the idle time if it is asked to.
