@@ -28,13 +28,14 @@ func TestW14(t *testing.T) {
 	const few = 10
 	limits := []string{"-t", "infinity"}
 	sweeps := "5s"
-	if n >= 1000 {
+	idle := n >= 1000
+	if idle {
 		sweeps = "150s" // the idle time is measured between two
 		watchable(t, 10*n)
 	}
 	f := newBenchFleet(t, sweeps)
 	f.add(few, limits, "sleep", "36000")
-	one := f.size(n >= 1000)
+	one := f.size(idle)
 	f.stop()
 	begun := time.Now()
 	f.add(n-few, limits, "sleep", "36000")
@@ -45,7 +46,7 @@ func TestW14(t *testing.T) {
 	t.Logf("watching after %v", time.Since(begun))
 	f.await("the daemon keeps them all", func() bool { return f.count("msg=keeping") == kept+n })
 	t.Logf("all kept after %v", time.Since(begun))
-	all := f.size(n >= 1000)
+	all := f.size(idle)
 	t.Logf("%d runs: %v; %d runs: %v", few, one, n, all)
 	const noise = 12 << 10 // KiB, of a heap that garbage is collected in
 	if grown := all.resident - one.resident; grown > noise+20*float64(n-few) {
@@ -58,13 +59,11 @@ func TestW14(t *testing.T) {
 	if all.threads > one.threads+2*attendants {
 		t.Errorf("%d threads for %d runs, %d for %d", all.threads, n, one.threads, few)
 	}
+	const idleNoise = 60 * time.Millisecond // far more than an idle daemon uses in a minute, far less than one that polls
 	if all.idle > one.idle+idleNoise {
 		t.Errorf("%v of processor time in an idle minute for %d runs, %v for %d", all.idle, n, one.idle, few)
 	}
 }
-
-// idleNoise is far more than an idle daemon uses in a minute, and far less than one that polls.
-const idleNoise = 60 * time.Millisecond
 
 // watchable lets root have n inotify watches, of which systemd needs its share.
 func watchable(t *testing.T, n int) {
@@ -76,17 +75,6 @@ func watchable(t *testing.T, n int) {
 	}
 	must(os.WriteFile(file, []byte(strconv.Itoa(n)), 0))
 	t.Cleanup(func() { _ = os.WriteFile(file, before, 0) })
-}
-
-// TestCrowd: somebody kills many runs at once, and nothing of the kernel's or systemd's explains it, while the daemon has the processor
-// time of its unit. Each has one end, and systemd answers in time. There are 20 runs, 150 in the long test.
-func TestCrowd(t *testing.T) {
-	n := 20
-	if longer() {
-		n = 150
-	}
-	all, used := crowd(t, n)
-	t.Logf("%d ends on record after %v, with %v of processor time", n, all, used)
 }
 
 // fleetSize is what a daemon holds, and how long it takes to look at everything.
